@@ -1,0 +1,1 @@
+"""Fine-tune neural networks in kilobytes."""

@@ -1,0 +1,391 @@
+"""The network as data: frozen records, no torch objects. Shapes are those at batch 1, `n c h w`."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import ClassVar
+
+from kilotune.errors import PlanError
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A value of the network: its shape at batch 1 and the axis that grows with the batch (None: a constant)."""
+
+    shape: tuple[int, ...]
+    batch_axis: int | None = 0
+    dtype: str = "float32"
+
+    @property
+    def elements(self) -> int:
+        """Number of elements at batch 1."""
+        return prod(self.shape)
+
+    def at(self, batch: int) -> tuple[int, ...]:
+        """The shape at batch ``batch``."""
+        return tuple(size * batch if axis == self.batch_axis else size for axis, size in enumerate(self.shape))
+
+
+@dataclass(frozen=True)
+class FoldedNorm:
+    """A frozen batch norm folded into the layer before it; the names are those of its tensors in the model."""
+
+    weight: str | None
+    bias: str | None
+    mean: str
+    variance: str
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Op:
+    """What a node computes; one subclass per kind."""
+
+    kind: ClassVar[str]
+
+
+@dataclass(frozen=True)
+class Input(Op):
+    """The example the model is called with."""
+
+    kind = "input"
+
+
+@dataclass(frozen=True)
+class Parameter(Op):
+    """A frozen tensor of the model used as a value (position embedding, class token, layer scale)."""
+
+    kind = "parameter"
+    tensor: str
+
+
+@dataclass(frozen=True)
+class Conv2d(Op):
+    """Convolution ``(n,c,h,w) -> (n,o,h',w')``; padding is (top, bottom, left, right), zeros."""
+
+    kind = "conv2d"
+    weight: str
+    weight_shape: tuple[int, int, int, int]
+    bias: str | None
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    groups: int
+    norm: FoldedNorm | None = None
+
+
+@dataclass(frozen=True)
+class Linear(Op):
+    """``x W^T + b`` over the last axis; weight ``(o, c)``."""
+
+    kind = "linear"
+    weight: str
+    weight_shape: tuple[int, int]
+    bias: str | None
+    norm: FoldedNorm | None = None
+
+
+@dataclass(frozen=True)
+class BatchNorm(Op):
+    """A frozen batch norm that has no convolution or linear layer to be folded into; a per-channel affine map on axis 1."""
+
+    kind = "batch_norm"
+    norm: FoldedNorm
+
+
+@dataclass(frozen=True)
+class Activation(Op):
+    """An element-wise function; ``function`` is a key of ``ACTIVATION_KEEPS``."""
+
+    kind = "activation"
+    function: str
+    slope: float = 0.0
+
+
+@dataclass(frozen=True)
+class Add(Op):
+    """Sum of two values, broadcast allowed."""
+
+    kind = "add"
+
+
+@dataclass(frozen=True)
+class Mul(Op):
+    """Product of two values, broadcast allowed (squeeze-excite)."""
+
+    kind = "mul"
+
+
+@dataclass(frozen=True)
+class Affine(Op):
+    """``scale * x + shift`` with two numbers."""
+
+    kind = "affine"
+    scale: float
+    shift: float
+
+
+@dataclass(frozen=True)
+class MaxPool(Op):
+    """Maximum over windows; padding is the same on both sides."""
+
+    kind = "max_pool"
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    ceil_mode: bool
+
+
+@dataclass(frozen=True)
+class AvgPool(Op):
+    """Mean over windows; padding is the same on both sides."""
+
+    kind = "avg_pool"
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    ceil_mode: bool
+    count_include_pad: bool
+
+
+@dataclass(frozen=True)
+class AdaptiveAvgPool(Op):
+    """Mean over a grid of ``output_size`` windows."""
+
+    kind = "adaptive_avg_pool"
+    output_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Mean(Op):
+    """Mean over axes."""
+
+    kind = "mean"
+    axes: tuple[int, ...]
+    keep: bool
+
+
+@dataclass(frozen=True)
+class Reshape(Op):
+    """The same elements under another shape; costs nothing (the output aliases the input)."""
+
+    kind = "reshape"
+
+
+@dataclass(frozen=True)
+class Permute(Op):
+    """Axes in another order, written out."""
+
+    kind = "permute"
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Slice(Op):
+    """``x[start:stop:step]`` along an axis, written out."""
+
+    kind = "slice"
+    axis: int
+    start: int
+    stop: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Expand(Op):
+    """Broadcast to the output shape, written out."""
+
+    kind = "expand"
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """Values one after another along an axis."""
+
+    kind = "concat"
+    axis: int
+
+
+@dataclass(frozen=True)
+class Pad(Op):
+    """Zeros around the last two axes: (top, bottom, left, right)."""
+
+    kind = "pad"
+    padding: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Dropout(Op):
+    """Zeroes elements with probability ``p`` while training."""
+
+    kind = "dropout"
+    p: float
+
+
+@dataclass(frozen=True)
+class LayerNorm(Op):
+    """Normalisation over the last ``axes`` axes with frozen scale and shift."""
+
+    kind = "layer_norm"
+    axes: int
+    weight: str | None
+    bias: str | None
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Softmax(Op):
+    """Softmax along an axis."""
+
+    kind = "softmax"
+    axis: int
+
+
+@dataclass(frozen=True)
+class MatMul(Op):
+    """``scale * a @ b`` over the last two axes, ``b`` transposed first if asked (attention)."""
+
+    kind = "matmul"
+    transpose_b: bool
+    scale: float
+
+
+# What an activation function keeps for its derivative: one bit per element, its input, or its output.
+ACTIVATION_KEEPS = {
+    "relu": "mask",
+    "relu6": "mask",
+    "leaky_relu": "mask",
+    "hardsigmoid": "mask",
+    "hardswish": "input",
+    "silu": "input",
+    "gelu": "input",
+    "gelu_tanh": "input",
+    "sigmoid": "output",
+    "tanh": "output",
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation: ``output`` is the value called ``name``; ``inputs`` are names of earlier nodes."""
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+    output: TensorInfo
+    layer: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A trainable layer: a convolution or a linear layer, seen as the papers see it.
+
+    Linear layers: input feature = channel, ``input_hw`` = (tokens, 1). All counts are at batch 1.
+    """
+
+    name: str
+    node: str
+    kind: str
+    in_channels: int
+    out_channels: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    groups: int
+    input_hw: tuple[int, int]
+    output_hw: tuple[int, int]
+    has_bias: bool
+    input_norms: tuple[float, ...] = field(default=(), repr=False, compare=False)
+    """L2 norm of the weights that read each input channel, at capture."""
+
+    @property
+    def channel_weight_elements(self) -> int:
+        """C_W, weights that read one input channel: C' D^2 / groups (TraDy, section 3.1, with the groups term)."""
+        return self.out_channels // self.groups * prod(self.kernel)
+
+    @property
+    def channel_input_elements(self) -> int:
+        """C_A, elements of one input channel: H W."""
+        return prod(self.input_hw)
+
+    @property
+    def channel_cost_elements(self) -> int:
+        """C_W + C_A, the cost of training one input channel in the ``selection`` ledger."""
+        return self.channel_weight_elements + self.channel_input_elements
+
+    @property
+    def neuron_weight_elements(self) -> int:
+        """Weights of one output neuron: C D^2 / groups."""
+        return self.in_channels // self.groups * prod(self.kernel)
+
+    @property
+    def weight_elements(self) -> int:
+        """Elements of the whole weight."""
+        return self.in_channels * self.channel_weight_elements
+
+    @property
+    def input_elements(self) -> int:
+        """Elements of the whole input activation."""
+        return self.in_channels * self.channel_input_elements
+
+    @property
+    def output_elements(self) -> int:
+        """Elements of the whole output activation."""
+        return self.out_channels * prod(self.output_hw)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of the forward pass; one multiply-add counts as one."""
+        return self.weight_elements * prod(self.output_hw)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The network in execution order. The first node is the input; ``output`` is the name of the last value.
+
+    layers: every trainable layer in forward order, the classifier included.
+    classifier: name of the layer that makes the logits, or None.
+    """
+
+    model: str
+    nodes: tuple[Node, ...]
+    output: str
+    layers: tuple[Layer, ...]
+    classifier: str | None
+
+    @property
+    def input(self) -> TensorInfo:
+        """Shape of the example at batch 1."""
+        return self.nodes[0].output
+
+    @cached_property
+    def node(self) -> dict[str, Node]:
+        """Nodes by name."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def layer(self) -> dict[str, Layer]:
+        """Layers by name."""
+        return {layer.name: layer for layer in self.layers}
+
+    @cached_property
+    def body(self) -> tuple[Layer, ...]:
+        """The layers a policy chooses from: all but the classifier."""
+        return tuple(layer for layer in self.layers if layer.name != self.classifier)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of all layers' forward pass at batch 1."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def selection_total_elements(self) -> int:
+        """Weights plus inputs of every layer but the classifier: the papers' budget of dense training."""
+        return sum(layer.weight_elements + layer.input_elements for layer in self.body)
+
+    def find_layer(self, name: str) -> Layer:
+        """The layer called ``name``. Raises PlanError, naming the layers there are."""
+        if name not in self.layer:
+            raise PlanError(f"{self.model} has no layer {name!r}; its layers are {', '.join(self.layer)}")
+        return self.layer[name]

@@ -1,0 +1,95 @@
+"""What is trained, as plain data: a policy returns it, training obeys it, firmware executes it."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from kilotune.errors import PlanError
+from kilotune.units import format_bytes, parse_bytes
+
+Ledger = Literal["total", "selection"]
+PLAN_VERSION = 1
+
+
+class ChannelSet(NamedTuple):
+    """The trained slice of one layer's weight ``(o, c, kh, kw)``.
+
+    axis "in": the weights that read the input channels ``indices``; only these channels are kept for backward.
+    axis "out": the output neurons ``indices``; the whole input is kept.
+    """
+
+    layer: str
+    axis: Literal["in", "out"]
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A number of bytes and what it counts: ``total`` RAM of a step, or the papers' ``selection`` accounting."""
+
+    nbytes: int
+    ledger: Ledger = "total"
+
+    def __post_init__(self):
+        if self.ledger not in ("total", "selection"):
+            raise PlanError(f"ledger {self.ledger!r} is unknown; choose 'total' or 'selection'")
+
+    @classmethod
+    def parse(cls, amount: str | int, ledger: Ledger = "total") -> "Budget":
+        """``"256KiB"`` or a number of bytes."""
+        return cls(parse_bytes(amount), ledger)
+
+    def __str__(self) -> str:
+        return f"{format_bytes(self.nbytes)} {self.ledger}"
+
+
+@dataclass(frozen=True)
+class UpdatePlan:
+    """Which channels and biases of which layers are trained.
+
+    channels: in forward order, at most one set per layer, the classifier not among them.
+    biases: names of the layers whose bias vector (or folded batch-norm shift) is trained, the classifier not among them.
+    classifier: whether weight and bias of the classifier are trained.
+    reach: the deepest layer that the policy behind this plan may ever train; None means "as deep as this plan".
+    state_bytes: RAM that the policy keeps between draws (stored norms).
+    """
+
+    channels: tuple[ChannelSet, ...] = ()
+    biases: tuple[str, ...] = ()
+    classifier: bool = True
+    reach: str | None = None
+    state_bytes: int = 0
+    version: int = PLAN_VERSION
+
+    def __post_init__(self):
+        if self.version != PLAN_VERSION:
+            raise PlanError(f"plan has version {self.version}, this kilotune reads version {PLAN_VERSION}")
+        object.__setattr__(self, "channels", tuple(ChannelSet(*chosen) for chosen in self.channels))
+        names = [chosen.layer for chosen in self.channels]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise PlanError(f"layers {', '.join(repeated)} appear more than once in the plan; merge their channels")
+        for layer, axis, indices in self.channels:
+            _check_indices(layer, axis, indices)
+        if len(set(self.biases)) != len(self.biases):
+            raise PlanError("a layer's bias appears more than once in the plan")
+
+    def to_json(self) -> str:
+        """The plan as JSON text, versioned."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "UpdatePlan":
+        """The plan that ``to_json`` wrote. Raises PlanError for anything else."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise PlanError(f"this is not an update plan: {error}") from error
+
+
+def _check_indices(layer: str, axis: str, indices: tuple[int, ...]) -> None:
+    if axis not in ("in", "out"):
+        raise PlanError(f"{layer}: axis {axis!r} is unknown; choose 'in' or 'out'")
+    if not indices or indices[0] < 0 or any(a >= b for a, b in zip(indices, indices[1:], strict=False)):
+        raise PlanError(f"{layer}: channel indices must be strictly increasing, from 0, and at least one; got {indices}")
