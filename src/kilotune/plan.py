@@ -51,14 +51,14 @@ class UpdatePlan:
     channels: in forward order, at most one set per layer, the classifier not among them.
     biases: names of the layers whose bias vector (or folded batch-norm shift) is trained, the classifier not among them.
     classifier: whether weight and bias of the classifier are trained.
-    reach: the deepest layer that the policy behind this plan may ever train; None means "as deep as this plan".
+    pool: layers that later draws of the policy behind this plan may train; memory is laid out for all of them.
     state_bytes: RAM that the policy keeps between draws (stored norms).
     """
 
     channels: tuple[ChannelSet, ...] = ()
     biases: tuple[str, ...] = ()
     classifier: bool = True
-    reach: str | None = None
+    pool: tuple[str, ...] = ()
     state_bytes: int = 0
     version: int = PLAN_VERSION
 

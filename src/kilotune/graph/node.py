@@ -299,6 +299,13 @@ class Layer:
     input_norms: tuple[float, ...] = field(default=(), repr=False, compare=False)
     """L2 norm of the weights that read each input channel, at capture."""
 
+    def keeps_channels(self, axis: str) -> bool:
+        """Whether training some channels along ``axis`` needs only those channels of the input.
+
+        Output neurons read the whole input, except where each reads a channel of its own (depthwise, multiplier 1).
+        """
+        return axis == "in" or (self.groups == self.in_channels == self.out_channels)
+
     @property
     def channel_weight_elements(self) -> int:
         """C_W, weights that read one input channel: C' D^2 / groups (TraDy, section 3.1, with the groups term)."""

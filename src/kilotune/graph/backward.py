@@ -1,0 +1,227 @@
+"""One training step written out: what runs backwards, and what each layer keeps for it. All bytes start here."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Literal
+
+from kilotune.errors import PlanError
+from kilotune.graph import node as ops
+from kilotune.graph.node import ACTIVATION_KEEPS, Graph, Layer, Node
+from kilotune.plan import ChannelSet, UpdatePlan
+
+Form = Literal["value", "channels", "mask", "argmax", "statistics"]
+
+_BITS = {"value": 32, "channels": 32, "mask": 1, "argmax": 8, "statistics": 32}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Something handed from the forward to the backward pass.
+
+    node: who needs it; value: what it is made from; elements: how many at batch 1, of ``bits`` bits each.
+    form "value" is the whole value itself, never a copy; the input image and parameters are not counted.
+    """
+
+    node: str
+    layer: str
+    value: str
+    form: Form
+    elements: int
+    counted: bool = True
+    indices: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Whole values are kept once, whoever needs them; everything else belongs to one node."""
+        return self.value if self.form == "value" else f"{self.node}.{self.form}"
+
+    def nbytes(self, batch: int = 1) -> int:
+        """Bytes at batch ``batch``; masks are packed eight to a byte over the whole batch."""
+        return -(-self.elements * batch * _BITS[self.form] // 8) if self.counted else 0
+
+
+@dataclass(frozen=True)
+class BackwardStep:
+    """The backward pass of one node: which inputs receive a gradient, what of its weights is trained."""
+
+    node: Node
+    wanted: tuple[bool, ...]
+    channels: ChannelSet | None
+    bias: bool
+    kept: tuple[Kept, ...]
+
+
+@dataclass(frozen=True)
+class StepGraph:
+    """Forward pass (all nodes of ``graph`` in order), loss, backward pass and update of one training step under a plan."""
+
+    graph: Graph
+    plan: UpdatePlan
+    steps: tuple[BackwardStep, ...]
+
+    @classmethod
+    def of(cls, graph: Graph, plan: UpdatePlan, through: tuple[str, ...] = ()) -> "StepGraph":
+        """The step that trains ``plan``; gradients also reach the outputs of the layers ``through``.
+
+        Raises PlanError where the plan names layers, channels or biases that the network does not have.
+        """
+        check_plan(graph, plan)
+        return cls(graph, plan, tuple(reversed(list(_Differentiation(graph, plan, through).steps()))))
+
+    @cached_property
+    def kept(self) -> tuple[Kept, ...]:
+        """Everything kept, in forward order, each thing once."""
+        kept: dict[str, Kept] = {}
+        for step in reversed(self.steps):
+            for thing in step.kept:
+                kept.setdefault(thing.name, thing)
+        return tuple(kept.values())
+
+    def saved_bytes(self, batch: int = 1) -> int:
+        """Bytes kept from forward to backward at a batch size, the input image and parameters excluded."""
+        return sum(kept.nbytes(batch) for kept in self.kept) + self.loss_bytes(batch)
+
+    def loss_bytes(self, batch: int = 1) -> int:
+        """What softmax cross-entropy keeps: log-probabilities, one 8-byte label per example, one scale."""
+        if not self.steps:
+            return 0
+        return batch * self.graph.node[self.graph.output].output.elements * 4 + batch * 8 + 4
+
+
+def check_plan(graph: Graph, plan: UpdatePlan) -> None:
+    """Raise PlanError unless every layer, channel and bias of the plan exists in the network."""
+    for name, axis, indices in plan.channels:
+        layer = graph.find_layer(name)
+        channels = layer.in_channels if axis == "in" else layer.out_channels
+        if indices[-1] >= channels:
+            raise PlanError(f"{name} has {channels} channels on axis {axis!r}, the plan asks for channel {indices[-1]}")
+    for name in plan.biases:
+        if not graph.find_layer(name).has_bias:
+            raise PlanError(f"{name} has neither a bias nor a folded batch norm, so its bias cannot be trained")
+    named = {chosen.layer for chosen in plan.channels} | set(plan.biases)
+    if plan.classifier and graph.classifier in named:
+        raise PlanError(f"{graph.classifier} is the classifier; it is trained whole by classifier=True, leave it out of the rest")
+    for name in plan.pool:
+        graph.find_layer(name)
+
+
+def whole_classifier(graph: Graph, plan: UpdatePlan) -> ChannelSet | None:
+    """The classifier as a channel set, if the plan trains it."""
+    if not plan.classifier or graph.classifier is None:
+        return None
+    return ChannelSet(graph.classifier, "in", tuple(range(graph.layer[graph.classifier].in_channels)))
+
+
+def root_of(graph: Graph) -> dict[str, str]:
+    """For every value the one whose memory it is: reshapes alias their input."""
+    root: dict[str, str] = {}
+    for node in graph.nodes:
+        root[node.name] = root[node.inputs[0]] if isinstance(node.op, ops.Reshape) else node.name
+    return root
+
+
+class _Differentiation:
+    """Decides, node by node, what runs backwards and what is kept for it."""
+
+    def __init__(self, graph: Graph, plan: UpdatePlan, through: tuple[str, ...]):
+        self.graph = graph
+        self.root = root_of(graph)
+        self.by_node = {layer.node: layer for layer in graph.layers}
+        self.channels = {chosen.layer: chosen for chosen in plan.channels}
+        self.biases = set(plan.biases)
+        self.through = set(through)
+        classifier = whole_classifier(graph, plan)
+        if classifier is not None:
+            self.channels[classifier.layer] = classifier
+            if graph.layer[classifier.layer].has_bias:
+                self.biases.add(classifier.layer)
+
+    def steps(self) -> Iterator[BackwardStep]:
+        """Steps in forward order; a node takes part if a trained layer stands at or before it."""
+        active: set[str] = set()
+        for node in self.graph.nodes:
+            layer = self.by_node.get(node.name)
+            channels = self.channels.get(layer.name) if layer else None
+            bias = layer is not None and layer.name in self.biases
+            wanted = tuple(name in active for name in node.inputs)
+            if channels or bias or any(wanted) or (layer and layer.name in self.through):
+                active.add(node.name)
+                yield BackwardStep(node, wanted, channels, bias, tuple(self._kept(node, wanted, layer, channels)))
+
+    def _kept(self, node: Node, wanted: tuple[bool, ...], layer: Layer | None, channels: ChannelSet | None) -> Iterator[Kept]:
+        if layer is not None and channels is not None:
+            yield self._kept_input(node, layer, channels)
+        elif any(wanted):
+            yield from _KEEPS.get(node.op.kind, _keep_nothing)(self, node, wanted)
+
+    def _kept_input(self, node: Node, layer: Layer, chosen: ChannelSet) -> Kept:
+        source = node.inputs[0]
+        everything = len(chosen.indices) == layer.in_channels or not layer.keeps_channels(chosen.axis)
+        if everything or self._is_input(source):
+            return self.value(node, source)
+        elements = len(chosen.indices) * layer.channel_input_elements
+        return Kept(node.name, node.layer, self.root[source], "channels", elements, True, chosen.indices)
+
+    def _is_input(self, name: str) -> bool:
+        return isinstance(self.graph.node[self.root[name]].op, ops.Input)
+
+    def value(self, node: Node, name: str) -> Kept:
+        """The whole value ``name``; the image and parameters are there anyway and not counted."""
+        root = self.graph.node[self.root[name]]
+        counted = not isinstance(root.op, ops.Input | ops.Parameter)
+        return Kept(node.name, node.layer, root.name, "value", root.output.elements, counted)
+
+    def own(self, node: Node, form: Form, elements: int) -> Kept:
+        """Something computed for this node alone."""
+        return Kept(node.name, node.layer, node.name, form, elements)
+
+
+def _keep_nothing(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> Iterator[Kept]:
+    yield from ()
+
+
+def _keep_activation(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> Iterator[Kept]:
+    keeps = ACTIVATION_KEEPS[node.op.function]  # type: ignore[attr-defined]
+    if keeps == "mask":
+        yield d.own(node, "mask", node.output.elements)
+    else:
+        yield d.value(node, node.inputs[0] if keeps == "input" else node.name)
+
+
+def _keep_other_operand(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> Iterator[Kept]:
+    for other, needed in zip(reversed(node.inputs), wanted, strict=True):
+        if needed:
+            yield d.value(node, other)
+
+
+def _keep_argmax(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> Iterator[Kept]:
+    yield d.own(node, "argmax", node.output.elements)
+
+
+def _keep_dropped(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> Iterator[Kept]:
+    yield d.own(node, "mask", node.output.elements)
+
+
+def _keep_normalised(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> Iterator[Kept]:
+    shape = node.output.shape
+    rows = prod(shape[: len(shape) - node.op.axes])  # type: ignore[attr-defined]
+    yield d.value(node, node.inputs[0])
+    yield d.own(node, "statistics", 2 * rows)
+
+
+def _keep_output(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> Iterator[Kept]:
+    yield d.value(node, node.name)
+
+
+# What a node keeps so that gradients can pass through it. Kinds that are not here keep nothing.
+_KEEPS: dict[str, Callable[[_Differentiation, Node, tuple[bool, ...]], Iterator[Kept]]] = {
+    "activation": _keep_activation,
+    "mul": _keep_other_operand,
+    "matmul": _keep_other_operand,
+    "max_pool": _keep_argmax,
+    "dropout": _keep_dropped,
+    "layer_norm": _keep_normalised,
+    "softmax": _keep_output,
+}

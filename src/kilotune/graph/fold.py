@@ -1,0 +1,51 @@
+"""Exact simplifications of a network: padding into convolutions, frozen batch norm into the layer before it."""
+
+from collections import Counter
+from dataclasses import replace
+
+from kilotune.graph.node import BatchNorm, Conv2d, Linear, Node, Pad
+
+
+def fold(nodes: list[Node], output: str) -> tuple[Node, ...]:
+    """The same function with fewer nodes; the input stays first and names of surviving values do not change."""
+    for rule in (_fold_padding, _fold_norm):
+        nodes = _apply(rule, nodes, output)
+    return _without_dead(nodes, output)
+
+
+def _apply(rule, nodes: list[Node], output: str) -> list[Node]:
+    """Merge producer and consumer wherever ``rule`` gives a node for both; the merged node takes the consumer's name."""
+    uses = Counter(name for node in nodes for name in node.inputs)
+    uses[output] += 1
+    kept: dict[str, Node] = {}
+    for node in nodes:
+        producer = kept.get(node.inputs[0]) if node.inputs else None
+        merged = rule(producer, node) if producer is not None and uses[producer.name] == 1 else None
+        if merged is not None and producer is not None:
+            del kept[producer.name]
+        kept[node.name] = merged or node
+    return list(kept.values())
+
+
+def _fold_padding(pad: Node, conv: Node) -> Node | None:
+    if not (isinstance(pad.op, Pad) and isinstance(conv.op, Conv2d)):
+        return None
+    total = tuple(a + b for a, b in zip(pad.op.padding, conv.op.padding, strict=True))
+    return replace(conv, op=replace(conv.op, padding=total), inputs=pad.inputs)
+
+
+def _fold_norm(layer: Node, norm: Node) -> Node | None:
+    """Batch norm normalises axis 1, so a linear layer takes it only where axis 1 is its output feature."""
+    if not isinstance(norm.op, BatchNorm) or not isinstance(layer.op, Conv2d | Linear) or layer.op.norm is not None:
+        return None
+    if isinstance(layer.op, Linear) and len(layer.output.shape) != 2:
+        return None
+    return replace(layer, name=norm.name, op=replace(layer.op, norm=norm.op.norm))
+
+
+def _without_dead(nodes: list[Node], output: str) -> tuple[Node, ...]:
+    needed = {output}
+    for node in reversed(nodes):
+        if node.name in needed:
+            needed.update(node.inputs)
+    return tuple(node for node in nodes if node.name in needed or node is nodes[0])

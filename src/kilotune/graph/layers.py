@@ -1,0 +1,65 @@
+"""The trainable layers of a network, read off its nodes."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from kilotune.graph.node import (
+    Activation,
+    AdaptiveAvgPool,
+    Affine,
+    AvgPool,
+    Conv2d,
+    Dropout,
+    Layer,
+    Linear,
+    Mean,
+    Node,
+    Reshape,
+)
+
+
+def build_layers(nodes: Sequence[Node], norms: Callable[[Conv2d | Linear], tuple[float, ...]]) -> tuple[Layer, ...]:
+    """Convolutions and linear layers in forward order; a weight used by several nodes stays frozen and is left out."""
+    by_name = {node.name: node for node in nodes}
+    uses = Counter(node.op.weight for node in nodes if isinstance(node.op, Conv2d | Linear))
+    return tuple(
+        _layer(node, by_name[node.inputs[0]], norms(node.op))
+        for node in nodes
+        if isinstance(node.op, Conv2d | Linear) and uses[node.op.weight] == 1
+    )
+
+
+def _layer(node: Node, source: Node, norms: tuple[float, ...]) -> Layer:
+    op = node.op
+    has_bias = op.bias is not None or (op.norm is not None and op.norm.bias is not None)
+    if isinstance(op, Linear):
+        out_channels, in_channels = op.weight_shape
+        tokens = source.output.elements // in_channels
+        return Layer(
+            node.layer, node.name, "linear", in_channels, out_channels, (1, 1), (1, 1), 1, (tokens, 1), (tokens, 1), has_bias, norms
+        )  # fmt: skip
+    in_channels, out_channels = source.output.shape[1], op.weight_shape[0]
+    depthwise = op.groups == in_channels and op.groups > 1
+    return Layer(
+        node.layer,
+        node.name,
+        "depthwise_conv2d" if depthwise else "conv2d",
+        in_channels,
+        out_channels,
+        op.weight_shape[2:],
+        op.stride,
+        op.groups,
+        source.output.shape[2:],
+        node.output.shape[2:],
+        has_bias,
+        norms,
+    )
+
+
+def find_classifier(nodes: Sequence[Node], output: str, layers: Sequence[Layer]) -> str | None:
+    """The layer whose output is the logits, up to element-wise functions and pooling (SqueezeNet); None if there is none."""
+    by_name = {node.name: node for node in nodes}
+    node = by_name[output]
+    while isinstance(node.op, Reshape | Dropout | Affine | Activation | Mean | AvgPool | AdaptiveAvgPool):
+        node = by_name[node.inputs[0]]
+    return node.layer if any(layer.node == node.name for layer in layers) else None
