@@ -20,13 +20,14 @@ _BITS = {"value": 32, "channels": 32, "mask": 1, "argmax": 8, "statistics": 32}
 class Kept:
     """Something handed from the forward to the backward pass.
 
-    node: who needs it; value: what it is made from; elements: how many at batch 1, of ``bits`` bits each.
+    node: who needs it; value: what it is made from, in the memory of ``root``; elements: how many at batch 1.
     form "value" is the whole value itself, never a copy; the input image and parameters are not counted.
     """
 
     node: str
     layer: str
     value: str
+    root: str
     form: Form
     elements: int
     counted: bool = True
@@ -35,7 +36,7 @@ class Kept:
     @property
     def name(self) -> str:
         """Whole values are kept once, whoever needs them; everything else belongs to one node."""
-        return self.value if self.form == "value" else f"{self.node}.{self.form}"
+        return self.root if self.form == "value" else f"{self.node}.{self.form}"
 
     def nbytes(self, batch: int = 1) -> int:
         """Bytes at batch ``batch``; masks are packed eight to a byte over the whole batch."""
@@ -162,7 +163,7 @@ class _Differentiation:
         if everything or self._is_input(source):
             return self.value(node, source)
         elements = len(chosen.indices) * layer.channel_input_elements
-        return Kept(node.name, node.layer, self.root[source], "channels", elements, True, chosen.indices)
+        return Kept(node.name, node.layer, source, self.root[source], "channels", elements, True, chosen.indices)
 
     def _is_input(self, name: str) -> bool:
         return isinstance(self.graph.node[self.root[name]].op, ops.Input)
@@ -171,11 +172,11 @@ class _Differentiation:
         """The whole value ``name``; the image and parameters are there anyway and not counted."""
         root = self.graph.node[self.root[name]]
         counted = not isinstance(root.op, ops.Input | ops.Parameter)
-        return Kept(node.name, node.layer, root.name, "value", root.output.elements, counted)
+        return Kept(node.name, node.layer, name, root.name, "value", root.output.elements, counted)
 
     def own(self, node: Node, form: Form, elements: int) -> Kept:
         """Something computed for this node alone."""
-        return Kept(node.name, node.layer, node.name, form, elements)
+        return Kept(node.name, node.layer, node.name, node.name, form, elements)
 
 
 def _keep_nothing(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> Iterator[Kept]:

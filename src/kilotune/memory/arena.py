@@ -1,0 +1,62 @@
+"""Where every buffer goes: offsets in one arena, largest buffer first, no two live buffers overlapping."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kilotune.memory.lifetime import Buffer
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Buffers and their offsets, bytes."""
+
+    buffers: tuple[Buffer, ...]
+    offsets: tuple[int, ...]
+    n_steps: int
+
+    @property
+    def extent(self) -> np.ndarray:
+        """First byte above all buffers alive at each step (steps,)."""
+        extent = np.zeros(self.n_steps, dtype=np.int64)
+        for buffer, offset in zip(self.buffers, self.offsets, strict=True):
+            span = slice(buffer.first, buffer.last + 1)
+            extent[span] = np.maximum(extent[span], offset + buffer.nbytes)
+        return extent
+
+    @property
+    def live(self) -> np.ndarray:
+        """Bytes alive at each step (steps,); no arena can have a smaller extent."""
+        live = np.zeros(self.n_steps, dtype=np.int64)
+        for buffer in self.buffers:
+            live[buffer.first : buffer.last + 1] += buffer.nbytes
+        return live
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the arena."""
+        return int(self.extent.max(initial=0))
+
+
+def pack(buffers: Sequence[Buffer], n_steps: int) -> Arena:
+    """Greedy by size: each buffer at the lowest offset that is free for its whole life."""
+    order = sorted(range(len(buffers)), key=lambda i: (-buffers[i].nbytes, buffers[i].first, buffers[i].name))
+    offsets: dict[int, int] = {}
+    for current in order:
+        taken = sorted(
+            (offsets[other], offsets[other] + buffers[other].nbytes)
+            for other in offsets
+            if buffers[other].overlaps(buffers[current])
+        )
+        offsets[current] = _lowest_gap(taken, buffers[current].nbytes)
+    return Arena(tuple(buffers), tuple(offsets[i] for i in range(len(buffers))), n_steps)
+
+
+def _lowest_gap(taken: list[tuple[int, int]], nbytes: int) -> int:
+    offset = 0
+    for start, end in taken:
+        if start - offset >= nbytes:
+            return offset
+        offset = max(offset, end)
+    return offset

@@ -1,0 +1,218 @@
+"""Both accountings of a plan, and the worst case over everything a policy can draw."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from kilotune.errors import PlanError
+from kilotune.graph.backward import StepGraph
+from kilotune.graph.node import Graph, Layer
+from kilotune.memory.arena import Arena, pack
+from kilotune.memory.lifetime import Timeline
+from kilotune.plan import ChannelSet, UpdatePlan
+from kilotune.units import DTYPE_BYTES
+
+# Tensors of the parameter's size that each optimiser keeps.
+OPTIMIZER_SLOTS = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adagrad": 1, "adam": 2, "adamw": 2}
+
+
+@dataclass(frozen=True)
+class Accounting:
+    """How the ``total`` ledger counts.
+
+    batch: samples in flight at once; a device sees one and accumulates. accumulate: whether weight gradients are summed
+    over a mini-batch, so that they need a buffer that stays. optimizer: a key of OPTIMIZER_SLOTS.
+    """
+
+    batch: int = 1
+    accumulate: bool = True
+    optimizer: str = "sgd"
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        if self.optimizer not in OPTIMIZER_SLOTS:
+            raise PlanError(f"optimizer {self.optimizer!r} is unknown; choose one of {', '.join(OPTIMIZER_SLOTS)}")
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one number."""
+        return DTYPE_BYTES[self.dtype]
+
+    @property
+    def resident_copies(self) -> int:
+        """Numbers that stay in RAM per trained weight: its value, its summed gradient, the optimiser's state."""
+        return 1 + self.accumulate + OPTIMIZER_SLOTS[self.optimizer]
+
+
+@dataclass(frozen=True)
+class LedgerReport:
+    """What a plan costs. Elements and bytes at batch ``accounting.batch``.
+
+    selection_elements: weights + inputs of the chosen channels at batch 1, classifier and biases not counted (TraDy).
+    saved_bytes: kept from forward to backward, as autograd's saved-tensor hooks count it; by_layer: the same by layer.
+    total_bytes: RAM of the whole training step; by_kind: its composition at the fullest step, the sum being the total.
+    lower_bound_bytes: no placement of the same buffers needs less.
+    """
+
+    weight_elements: int
+    activation_elements: int
+    saved_bytes: int
+    by_layer: dict[str, int]
+    total_bytes: int
+    by_kind: dict[str, int]
+    peak_step: str
+    lower_bound_bytes: int
+    accounting: Accounting
+
+    @property
+    def selection_elements(self) -> int:
+        """C_W + C_A summed over the chosen channels."""
+        return self.weight_elements + self.activation_elements
+
+    @property
+    def selection_bytes(self) -> int:
+        """``selection_elements`` in the accounting's number format."""
+        return self.selection_elements * self.accounting.element_bytes
+
+
+def ledger(graph: Graph, plan: UpdatePlan, batch: int = 1, accounting: Accounting | None = None) -> LedgerReport:
+    """What ``plan`` costs on ``graph``. Raises PlanError where the plan does not fit the network."""
+    accounting = accounting or Accounting(batch=batch)
+    layout = Layout.of(graph, plan.pool or tuple(c.layer for c in plan.channels), plan.biases, plan.classifier, accounting)
+    return layout.report(plan)
+
+
+def selected_elements(layer: Layer, chosen: ChannelSet) -> tuple[int, int]:
+    """(weights, inputs) that the ``selection`` ledger charges for a channel set."""
+    n_channels = len(chosen.indices)
+    if chosen.axis == "in":
+        return n_channels * layer.channel_weight_elements, n_channels * layer.channel_input_elements
+    inputs = n_channels * layer.channel_input_elements if layer.keeps_channels("out") else layer.input_elements
+    return n_channels * layer.neuron_weight_elements, inputs
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The step of a network in which any channels of ``pool`` may be trained: fixed buffers packed from the bottom,
+    kept channels as a stack from the top, everything that stays all along beside them."""
+
+    graph: Graph
+    accounting: Accounting
+    timeline: Timeline
+    arena: Arena
+    fixed_resident: dict[str, int]
+
+    @classmethod
+    def of(
+        cls, graph: Graph, pool: tuple[str, ...], biases: tuple[str, ...], classifier: bool, accounting: Accounting
+    ) -> "Layout":
+        """Lay out the step for every draw from the layers ``pool``."""
+        step_graph = StepGraph.of(graph, UpdatePlan((), biases, classifier), through=pool)
+        timeline = Timeline(step_graph, accounting.batch, accounting.element_bytes)
+        return cls(
+            graph, accounting, timeline, pack(timeline.buffers, len(timeline.names)), _resident(graph, step_graph, accounting)
+        )  # fmt: skip
+
+    def stack(self, plan: UpdatePlan) -> np.ndarray:
+        """Bytes of kept channels, and of weight gradients that do not stay, at each step (steps,)."""
+        stack = np.zeros(len(self.timeline.names), dtype=np.int64)
+        for chosen in plan.channels:
+            layer = self.graph.find_layer(chosen.layer)
+            weights, inputs = selected_elements(layer, chosen)
+            born, read = self.timeline.forward_at[layer.node], self.timeline.backward_at[layer.node]
+            stack[born : read + 1] += inputs * self.accounting.batch * self.accounting.element_bytes
+            if not self.accounting.accumulate:
+                stack[read] += weights * self.accounting.element_bytes
+        return stack
+
+    def report(self, plan: UpdatePlan) -> LedgerReport:
+        """The ledger of one draw in this layout."""
+        sets = [(self.graph.find_layer(c.layer), c) for c in plan.channels]
+        elements = [selected_elements(layer, chosen) for layer, chosen in sets]
+        weights = sum(w for w, _ in elements)
+        resident = dict(self.fixed_resident)
+        resident |= _trained_kinds("overlay", weights, self.accounting) | {"policy": plan.state_bytes}
+        stack = self.stack(plan)
+        occupied = self.arena.extent + stack
+        peak = int(occupied.argmax())
+        step_graph = StepGraph.of(self.graph, plan)
+        return LedgerReport(
+            weights,
+            sum(a for _, a in elements),
+            step_graph.saved_bytes(self.accounting.batch),
+            _by_layer(step_graph, self.accounting.batch),
+            int(occupied[peak]) + sum(resident.values()),
+            self._composition(peak, int(stack[peak]), resident),
+            self.timeline.names[peak],
+            int((self.arena.live + stack).max()) + sum(resident.values()),
+            self.accounting,
+        )
+
+    def _composition(self, step: int, stack: int, resident: dict[str, int]) -> dict[str, int]:
+        kinds = {"input": 0, "activation": 0, "mask": 0, "gradient": 0, "kept": stack}
+        for buffer in self.arena.buffers:
+            if buffer.first <= step <= buffer.last:
+                kinds[buffer.kind] += buffer.nbytes
+        kinds["fragmentation"] = int(self.arena.extent[step] - self.arena.live[step])
+        for kind, nbytes in resident.items():
+            kinds[kind] = kinds.get(kind, 0) + nbytes
+        return kinds
+
+    @cached_property
+    def _spans(self) -> np.ndarray:
+        """Whether each layer's kept channels are alive at each step (steps, layers of the body)."""
+        alive = np.zeros((len(self.timeline.names), len(self.graph.body)), dtype=bool)
+        for column, layer in enumerate(self.graph.body):
+            if layer.node in self.timeline.backward_at:
+                alive[self.timeline.forward_at[layer.node] : self.timeline.backward_at[layer.node] + 1, column] = True
+        return alive
+
+    def worst_bytes(self, caps: np.ndarray, elements: int, state_bytes: int) -> int:
+        """Most bytes that any draw takes: at most ``caps`` input channels of each layer, ``elements`` weights and inputs.
+
+        At each step the fullest draw is bounded by the fractional knapsack, so the result is never too small.
+        """
+        body = self.graph.body
+        weight = np.array([layer.channel_weight_elements for layer in body])
+        inputs = np.array([layer.channel_input_elements for layer in body])
+        numbers = weight * self.accounting.resident_copies + self._spans * inputs * self.accounting.batch
+        if not self.accounting.accumulate:
+            for column, layer in enumerate(body):
+                if layer.node in self.timeline.backward_at:
+                    numbers[self.timeline.backward_at[layer.node], column] += weight[column]
+        most = _knapsack(numbers, weight + inputs, caps, elements) * self.accounting.element_bytes
+        return int((self.arena.extent + most).max()) + sum(self.fixed_resident.values()) + state_bytes
+
+
+def _knapsack(value: np.ndarray, cost: np.ndarray, caps: np.ndarray, budget: int) -> np.ndarray:
+    """Upper bound of ``sum n value`` with ``0 <= n <= caps`` and ``sum n cost <= budget``, per row of ``value`` (steps,)."""
+    order = np.argsort(-value / cost, axis=1, kind="stable")
+    whole = (caps * cost)[order]
+    before = np.cumsum(whole, axis=1) - whole
+    spent = np.clip(budget - before, 0, whole)
+    return np.ceil((spent * np.take_along_axis(value, order, 1) / cost[order]).sum(1)).astype(np.int64)
+
+
+def _resident(graph: Graph, step_graph: StepGraph, accounting: Accounting) -> dict[str, int]:
+    """What is trained in every draw and stays in RAM: biases and the classifier."""
+    biases = sum(graph.layer[s.node.layer].out_channels for s in step_graph.steps if s.bias and s.node.layer != graph.classifier)
+    classifier = 0
+    if step_graph.plan.classifier and graph.classifier is not None:
+        layer = graph.layer[graph.classifier]
+        classifier = layer.weight_elements + layer.has_bias * layer.out_channels
+    return _trained_kinds("bias", biases, accounting) | _trained_kinds("classifier", classifier, accounting)
+
+
+def _trained_kinds(kind: str, elements: int, accounting: Accounting) -> dict[str, int]:
+    nbytes = elements * accounting.element_bytes
+    kinds = {kind: nbytes, f"{kind}_gradient": nbytes * accounting.accumulate}
+    return kinds | {f"{kind}_optimizer": nbytes * OPTIMIZER_SLOTS[accounting.optimizer]}
+
+
+def _by_layer(step_graph: StepGraph, batch: int) -> dict[str, int]:
+    layers: dict[str, int] = {}
+    for kept in step_graph.kept:
+        if kept.counted:
+            layers[kept.layer] = layers.get(kept.layer, 0) + kept.nbytes(batch)
+    return {**layers, "loss": step_graph.loss_bytes(batch)}

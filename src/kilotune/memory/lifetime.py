@@ -1,0 +1,188 @@
+"""When every buffer of a training step lives: the part that a plan does not change, in steps of one timeline."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+from kilotune.graph import node as ops
+from kilotune.graph.backward import BackwardStep, StepGraph, root_of
+from kilotune.graph.node import Node
+
+Kind = Literal["input", "activation", "mask", "gradient"]
+
+_ALIGNMENT = 4
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """``nbytes`` alive from step ``first`` to step ``last``, both included."""
+
+    name: str
+    nbytes: int
+    kind: Kind
+    layer: str
+    first: int
+    last: int
+
+    def overlaps(self, other: "Buffer") -> bool:
+        """Whether both are alive at some step."""
+        return self.first <= other.last and other.first <= self.last
+
+
+def aligned(nbytes: int) -> int:
+    """``nbytes`` rounded up to a multiple of four, the alignment of every buffer on a device."""
+    return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The steps of one training step: forward nodes, the loss, backward nodes; and the buffers alive during them.
+
+    Works in place wherever that is legal: element-wise functions and sums overwrite an operand that nobody reads again.
+    """
+
+    step_graph: StepGraph
+    batch: int = 1
+    element_bytes: int = 4
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What happens at each step."""
+        forward = [f"forward {node.name}" for node in self._forward]
+        return (*forward, "loss", *(f"backward {step.node.name}" for step in self.step_graph.steps))
+
+    @cached_property
+    def forward_at(self) -> dict[str, int]:
+        """Step at which a node runs forward."""
+        return {node.name: place for place, node in enumerate(self._forward)}
+
+    @cached_property
+    def backward_at(self) -> dict[str, int]:
+        """Step at which a node runs backward."""
+        return {step.node.name: self.loss_at + 1 + place for place, step in enumerate(self.step_graph.steps)}
+
+    @property
+    def loss_at(self) -> int:
+        """Step at which the loss and the gradient of the logits are computed."""
+        return len(self._forward)
+
+    @cached_property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """All buffers of the step that do not depend on which channels are chosen."""
+        return (*self._values(), *self._masks(), *_Gradients(self).buffers())
+
+    @cached_property
+    def _forward(self) -> list[Node]:
+        return [node for node in self.step_graph.graph.nodes if not isinstance(node.op, ops.Parameter)]
+
+    def nbytes(self, name: str) -> int:
+        """Bytes of a value of the network."""
+        info = self.step_graph.graph.node[name].output
+        scale = 1 if info.batch_axis is None else self.batch
+        return aligned(info.elements * scale * self.element_bytes)
+
+    def _last_reads(self) -> dict[str, int]:
+        """Last step that reads each root value."""
+        root, last = root_of(self.step_graph.graph), {}
+        for node in self._forward:
+            last.setdefault(root[node.name], self.forward_at[node.name])
+            for name in node.inputs:
+                last[root[name]] = self.forward_at[node.name]
+        last[root[self.step_graph.graph.output]] = self.loss_at
+        for step in self.step_graph.steps:
+            for kept in step.kept:
+                if kept.form == "value" and kept.root in last:
+                    last[kept.root] = max(last[kept.root], self.backward_at[step.node.name])
+        return last
+
+    def _values(self) -> Iterator[Buffer]:
+        root, last = root_of(self.step_graph.graph), self._last_reads()
+        place: dict[str, Buffer] = {}
+        buffers: dict[str, Buffer] = {}
+        for node in self._forward:
+            if root[node.name] != node.name:
+                continue
+            now = self.forward_at[node.name]
+            reused = next((place[root[n]].name for n in _overwritable(node) if self._may_overwrite(node, root[n], now, last)), None)
+            if reused is None:
+                kind: Kind = "input" if isinstance(node.op, ops.Input) else "activation"
+                buffer = Buffer(node.name, self.nbytes(node.name), kind, node.layer, now, last[node.name])
+            else:
+                buffer = replace(buffers[reused], last=max(buffers[reused].last, last[node.name]))
+            buffers[buffer.name] = place[node.name] = buffer
+        yield from buffers.values()
+
+    def _may_overwrite(self, node: Node, source: str, now: int, last: dict[str, int]) -> bool:
+        return source in last and last[source] == now and self.nbytes(source) == self.nbytes(node.name)
+
+    def _masks(self) -> Iterator[Buffer]:
+        for step in self.step_graph.steps:
+            for kept in step.kept:
+                if kept.form in ("mask", "argmax", "statistics"):
+                    born, read = self.forward_at[kept.node], self.backward_at[kept.node]
+                    yield Buffer(kept.name, aligned(kept.nbytes(self.batch)), "mask", kept.layer, born, read)
+
+
+def _overwritable(node: Node) -> tuple[str, ...]:
+    """Inputs that the node may overwrite with its output, best first."""
+    if isinstance(node.op, ops.Add):
+        return node.inputs
+    return node.inputs[:1] if isinstance(node.op, ops.Activation | ops.Affine | ops.BatchNorm | ops.Dropout) else ()
+
+
+class _Gradients:
+    """Follows the gradients through the backward pass; several values may share one buffer until someone writes to it."""
+
+    def __init__(self, timeline: Timeline):
+        self.timeline = timeline
+        self.holder: dict[str, int] = {}
+        self.spans: list[Buffer] = []
+
+    def buffers(self) -> list[Buffer]:
+        graph = self.timeline.step_graph.graph
+        if self.timeline.step_graph.steps:
+            self._new(graph.output, self.timeline.loss_at)
+        for step in self.timeline.step_graph.steps:
+            self._run(step, self.timeline.backward_at[step.node.name])
+        return self.spans
+
+    def _new(self, value: str, now: int) -> None:
+        layer = self.timeline.step_graph.graph.node[value].layer
+        self.holder[value] = len(self.spans)
+        self.spans.append(Buffer(f"{value}.gradient.{now}", self.timeline.nbytes(value), "gradient", layer, now, now))
+
+    def _touch(self, number: int, now: int) -> None:
+        self.spans[number] = replace(self.spans[number], last=now)
+
+    def _shared(self, number: int) -> bool:
+        return number in self.holder.values()
+
+    def _run(self, step: BackwardStep, now: int) -> None:
+        arriving = self.holder.pop(step.node.name)
+        self._touch(arriving, now)
+        for name, wanted in zip(step.node.inputs, step.wanted, strict=True):
+            if not wanted:
+                continue
+            if name in self.holder:
+                self._accumulate(name, now)
+            elif self._passes_on(step, name, arriving):
+                self.holder[name] = arriving
+            else:
+                self._new(name, now)
+
+    def _accumulate(self, name: str, now: int) -> None:
+        number = self.holder.pop(name)
+        self._touch(number, now)
+        if self._shared(number):
+            self._new(name, now)
+        else:
+            self.holder[name] = number
+
+    def _passes_on(self, step: BackwardStep, name: str, arriving: int) -> bool:
+        """Whether the gradient of an input may take the buffer of the gradient that arrives."""
+        same_size = self.spans[arriving].nbytes == self.timeline.nbytes(name)
+        if isinstance(step.node.op, ops.Reshape | ops.Add):
+            return same_size
+        in_place = isinstance(step.node.op, ops.Activation | ops.Affine | ops.BatchNorm | ops.Dropout | ops.Softmax)
+        return in_place and same_size and not self._shared(arriving)

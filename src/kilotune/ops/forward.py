@@ -1,0 +1,140 @@
+"""Forward pass of each kind of node: a table. ``run(node, weights, inputs, n)`` gives the output value."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kilotune.graph.node import Node
+from kilotune.ops import elementwise, keep, linear
+
+
+@dataclass
+class Weights:
+    """What a node reads besides its inputs: folded weight and bias of a layer, or the tensors of a norm; all frozen."""
+
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    inplace: bool = False
+    layout: torch.memory_format = field(default=torch.contiguous_format)
+    training: bool = True
+
+
+Run = Callable[[Any, Weights, list[Tensor], int], Tensor]
+
+
+def _conv2d(node: Node, w: Weights, x: list[Tensor], n: int) -> Tensor:
+    return linear.conv2d(node.op, w.weight, w.bias, x[0])  # type: ignore[arg-type]
+
+
+def _linear(node: Node, w: Weights, x: list[Tensor], n: int) -> Tensor:
+    return F.linear(x[0], w.weight, w.bias)  # type: ignore[arg-type]
+
+
+def _batch_norm(node: Node, w: Weights, x: list[Tensor], n: int) -> Tensor:
+    return torch.addcmul(per_channel(w.bias, x[0]), x[0], per_channel(w.weight, x[0]))
+
+
+def per_channel(vector: Any, like: Tensor) -> Tensor:
+    """(c,) as a tensor that broadcasts along axis 1 of ``like``."""
+    return vector.view(1, -1, *[1] * (like.dim() - 2))
+
+
+def _add(node: Node, w: Weights, x: list[Tensor], n: int) -> Tensor:
+    return x[0].add_(x[1]) if w.inplace and x[0].shape == torch.broadcast_shapes(x[0].shape, x[1].shape) else x[0] + x[1]
+
+
+def _affine(node: Any, w: Weights, x: list[Tensor], n: int) -> Tensor:
+    scaled = x[0] if node.op.scale == 1 else x[0] * node.op.scale
+    return scaled if node.op.shift == 0 else scaled + node.op.shift
+
+
+def _max_pool(node: Any, w: Weights, x: list[Tensor], n: int) -> Tensor:
+    op = node.op
+    return F.max_pool2d(x[0], op.kernel, op.stride, op.padding, op.dilation, op.ceil_mode)
+
+
+def _avg_pool(node: Any, w: Weights, x: list[Tensor], n: int) -> Tensor:
+    op = node.op
+    return F.avg_pool2d(x[0], op.kernel, op.stride, op.padding, op.ceil_mode, op.count_include_pad)
+
+
+def _slice(node: Any, w: Weights, x: list[Tensor], n: int) -> Tensor:
+    cut = [slice(None)] * x[0].dim()
+    cut[node.op.axis] = slice(node.op.start, node.op.stop, node.op.step)
+    return x[0][tuple(cut)].clone(memory_format=torch.contiguous_format)
+
+
+def _pad(node: Any, w: Weights, x: list[Tensor], n: int) -> Tensor:
+    top, bottom, left, right = node.op.padding
+    return F.pad(x[0], (left, right, top, bottom))
+
+
+def _layer_norm(node: Any, w: Weights, x: list[Tensor], n: int) -> Tensor:
+    return F.layer_norm(x[0], x[0].shape[-node.op.axes :], w.weight, w.bias, node.op.epsilon)
+
+
+def _matmul(node: Any, w: Weights, x: list[Tensor], n: int) -> Tensor:
+    product = x[0] @ (x[1].transpose(-2, -1) if node.op.transpose_b else x[1])
+    return product if node.op.scale == 1 else product.mul_(node.op.scale)
+
+
+FORWARD: dict[str, Run] = {
+    "conv2d": _conv2d,
+    "linear": _linear,
+    "batch_norm": _batch_norm,
+    "activation": lambda node, w, x, n: elementwise.activate(node.op, x[0], w.inplace),
+    "add": _add,
+    "mul": lambda node, w, x, n: x[0] * x[1],
+    "affine": _affine,
+    "max_pool": _max_pool,
+    "avg_pool": _avg_pool,
+    "adaptive_avg_pool": lambda node, w, x, n: F.adaptive_avg_pool2d(x[0], node.op.output_size),
+    "mean": lambda node, w, x, n: x[0].mean(node.op.axes, node.op.keep),
+    "reshape": lambda node, w, x, n: x[0].reshape(node.output.at(n)),
+    "permute": lambda node, w, x, n: x[0].permute(node.op.axes).contiguous(),
+    "slice": _slice,
+    "expand": lambda node, w, x, n: x[0].expand(node.output.at(n)).contiguous(),
+    "concat": lambda node, w, x, n: torch.cat(x, node.op.axis),
+    "pad": _pad,
+    "dropout": lambda node, w, x, n: F.dropout(x[0], node.op.p, w.training),
+    "layer_norm": _layer_norm,
+    "softmax": lambda node, w, x, n: x[0].softmax(node.op.axis),
+    "matmul": _matmul,
+}
+
+
+def _activation_keeping(node: Any, w: Weights, x: list[Tensor], n: int) -> tuple[Tensor, Tensor]:
+    y = elementwise.activate(node.op, x[0], w.inplace)
+    return y, keep.pack_bits(elementwise.passes(node.op, y), w.layout)
+
+
+def _max_pool_keeping(node: Any, w: Weights, x: list[Tensor], n: int) -> tuple[Tensor, Tensor]:
+    op = node.op
+    y, indices = F.max_pool2d(x[0], op.kernel, op.stride, op.padding, op.dilation, op.ceil_mode, return_indices=True)
+    return y, keep.pack_taps(indices, x[0].shape[-2:], op)
+
+
+def _dropout_keeping(node: Any, w: Weights, x: list[Tensor], n: int) -> tuple[Tensor, Tensor]:
+    p = node.op.p if w.training else 0.0
+    mask = torch.empty_like(x[0], dtype=torch.bool).bernoulli_(1 - p)
+    return x[0] * mask / (1 - p), keep.pack_bits(mask, w.layout)
+
+
+def _layer_norm_keeping(node: Any, w: Weights, x: list[Tensor], n: int) -> tuple[Tensor, Tensor]:
+    y, mean, inverse_deviation = torch.native_layer_norm(
+        x[0], x[0].shape[-node.op.axes :], w.weight, w.bias, node.op.epsilon
+    )  # fmt: skip
+    return y, torch.stack([mean, inverse_deviation])
+
+
+# Kinds whose forward pass also makes what they keep (a mask, window positions, statistics).
+FORWARD_KEEPING: dict[str, Callable[[Any, Weights, list[Tensor], int], tuple[Tensor, Tensor]]] = {
+    "activation": _activation_keeping,
+    "max_pool": _max_pool_keeping,
+    "dropout": _dropout_keeping,
+    "layer_norm": _layer_norm_keeping,
+}

@@ -1,0 +1,197 @@
+"""A captured network and a plan as a trainable module: small live parameters, nothing else kept or computed."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from kilotune.errors import ShapeError
+from kilotune.graph import node as ops
+from kilotune.graph.backward import StepGraph, whole_classifier
+from kilotune.graph.capture import capture
+from kilotune.graph.node import Graph
+from kilotune.ops.forward import Weights
+from kilotune.ops.program import Program, StepFunction
+from kilotune.ops.replan import move_optimizer
+from kilotune.ops.slices import LiveBias, LiveWeight, Slice, bias_name, folded, norm_scale, norm_shift
+from kilotune.plan import UpdatePlan
+
+
+def prepare(
+    model: nn.Module,
+    example: Tensor,
+    plan: UpdatePlan,
+    graph: Graph | None = None,
+    dtype: torch.dtype = torch.float32,
+    channels_last: bool = False,
+) -> "Step":
+    """A module that computes what ``model`` computes, trains what ``plan`` names, and keeps nothing else for backward.
+
+    example: (n, c, h, w); graph: the captured model, if it was captured before; dtype: of activations and running
+    weights (live parameters stay in the model's own); channels_last: memory layout of activations.
+    The model's weights are shared, and its batch-norm statistics stay as they are.
+    Raises UnsupportedError, ShapeError or PlanError.
+    """
+    return Step(model, graph or capture(model, example), plan, dtype, channels_last)
+
+
+class Step(nn.Module):
+    """The trainable module made by ``prepare``. Its parameters are the live ones only: slices, biases, classifier."""
+
+    def __init__(self, model: nn.Module, graph: Graph, plan: UpdatePlan, dtype: torch.dtype, channels_last: bool):
+        super().__init__()
+        self._model = (model,)  # in a tuple, so that its parameters are not taken for ours
+        self.graph = graph
+        self.plan = plan
+        self._dtype = dtype
+        self._logits = torch.promote_types(dtype, torch.float32)
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self._tensors = {name: t.detach() for name, t in [*model.named_parameters(), *model.named_buffers()]}
+        self._weights = {node.name: self._running_weights(node.op) for node in graph.nodes}
+        self.live: dict[str, nn.Parameter] = {}
+        self._build(plan)
+
+    @property
+    def model(self) -> nn.Module:
+        """The user's module, whose weights are shared."""
+        return self._model[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (n, classes) of a batch (n, ...)."""
+        self._check(x)
+        x = x.to(self._dtype)
+        if x.dim() == 4:
+            x = x.contiguous(memory_format=self._layout)
+        with torch.no_grad():
+            self.program.refresh()
+        with torch.autocast(x.device.type, enabled=False):
+            if not torch.is_grad_enabled() or not self.live:
+                with torch.no_grad():
+                    return self.program.forward(x).to(self._logits)
+            return StepFunction.apply(self.program, x, *self.live.values()).to(self._logits)
+
+    def _check(self, x: Tensor) -> None:
+        expected = self.graph.input.shape[1:]
+        if tuple(x.shape[1:]) != expected:
+            shape = "x".join(map(str, expected))
+            raise ShapeError(f"{self.graph.model} was captured for inputs (n, {shape}), got {tuple(x.shape)}; resize or capture again")
+
+    def train(self, mode: bool = True) -> "Step":
+        """Turn dropout on or off; batch norm is frozen either way."""
+        super().train(mode)
+        for weights in self._weights.values():
+            weights.training = mode
+        return self
+
+    def replan(
+        self, plan: UpdatePlan, optimizer: torch.optim.Optimizer | None = None, state: Literal["reset", "keep"] = "reset"
+    ) -> None:
+        """Commit what was trained, then train what ``plan`` names.
+
+        optimizer: its parameters are exchanged for the new ones. state: "reset" drops the optimiser state of re-drawn
+        slices, "keep" carries it over for every channel that is trained before and after. Biases and classifier keep
+        theirs. Raises PlanError and changes nothing if the plan does not fit the network.
+        """
+        old, old_sets = dict(self.live), {name: w.slice.chosen for name, w in self._live_weights.items()}
+        StepGraph.of(self.graph, plan)
+        self.sync()
+        self._build(plan)
+        if optimizer is not None:
+            new_sets = {name: w.slice.chosen for name, w in self._live_weights.items()}
+            move_optimizer(optimizer, old, self.live, old_sets, new_sets, keep=state == "keep")
+
+    @torch.no_grad()
+    def sync(self) -> nn.Module:
+        """Write the live parameters into the user's module and return it."""
+        self.program.refresh()
+        for live in self.program.live:
+            live.commit()
+        return self.model
+
+    def restore(self) -> nn.Module:
+        """Give the user's module back: bit for bit as it was, apart from the trained entries."""
+        model = self.sync()
+        self._build(UpdatePlan(classifier=False))
+        return model
+
+    def channel_norms(self) -> dict[str, Tensor]:
+        """L2 norm of each trained channel's gradient, (k,) by layer: n_c of TraDy Eq. 6, from the live gradients."""
+        return {
+            name: weight.parameter.grad.flatten(1).norm(dim=1)
+            for name, weight in self._live_weights.items()
+            if weight.parameter.grad is not None and name != self.graph.classifier
+        }
+
+    def _running_weights(self, op: ops.Op) -> Weights:
+        weight = bias = None
+        if isinstance(op, ops.Conv2d | ops.Linear):
+            weight, bias = folded(op, self._tensors)
+        elif isinstance(op, ops.BatchNorm):
+            weight, bias = norm_scale(op.norm, self._tensors), norm_shift(op.norm, self._tensors)
+        elif isinstance(op, ops.LayerNorm):
+            weight, bias = (None if name is None else self._tensors[name] for name in (op.weight, op.bias))
+        elif isinstance(op, ops.Parameter):
+            weight = self._tensors[op.tensor]
+        return Weights(self._cast(weight), self._cast(bias), False, self._layout)
+
+    def _cast(self, tensor: Tensor | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        layout = self._layout if tensor.dim() == 4 else torch.contiguous_format
+        return tensor.to(self._dtype).contiguous(memory_format=layout)
+
+    def _build(self, plan: UpdatePlan) -> None:
+        step_graph = StepGraph.of(self.graph, plan)
+        self.plan = plan
+        chosen = {one.layer: one for one in plan.channels}
+        biases = {step.node.layer for step in step_graph.steps if step.bias}
+        classifier = whole_classifier(self.graph, plan)
+        if classifier is not None:
+            chosen[classifier.layer] = classifier
+        old_live, old_weights = self.live, getattr(self, "_live_weights", {})
+        self.live = {}
+        self._live_weights = {
+            layer.name: self._live_weight(layer.name, chosen[layer.name], old_weights)
+            for layer in self.graph.layers
+            if layer.name in chosen
+        }
+        live_biases = {
+            layer.name: self._live_bias(layer.name, old_live) for layer in self.graph.layers if layer.name in biases
+        }
+        self._register()
+        places = {name: place for place, name in enumerate(self.live)}
+        self.program = Program(step_graph, self._weights, self._live_weights, live_biases, places)
+
+    def _live_weight(self, name: str, chosen, old: dict[str, LiveWeight]) -> LiveWeight:
+        if name in old and old[name].slice.chosen == chosen:
+            self.live[f"{name}.weight"] = old[name].parameter
+            return old[name]
+        node = self.graph.node[self.graph.layer[name].node]
+        base, running = self._tensors[node.op.weight], self._weights[node.name].weight
+        piece = Slice.of(node.op, chosen, base.device)
+        scale = None if node.op.norm is None else piece.scale(norm_scale(node.op.norm, self._tensors), base)
+        parameter = nn.Parameter(piece.cut(base))
+        self.live[f"{name}.weight"] = parameter
+        return LiveWeight(piece, parameter, base, running, scale)
+
+    def _live_bias(self, name: str, old: dict[str, nn.Parameter]) -> LiveBias:
+        node = self.graph.node[self.graph.layer[name].node]
+        op, running = node.op, self._weights[node.name].bias
+        base = self._tensors[bias_name(op)]
+        parameter = old.get(f"{name}.bias")
+        if parameter is None:
+            parameter = nn.Parameter(base.clone())
+        self.live[f"{name}.bias"] = parameter
+        if op.norm is None:
+            return LiveBias(parameter, base, running, None, None)
+        if op.norm.bias is None:
+            shift, scale = norm_shift(op.norm, self._tensors), norm_scale(op.norm, self._tensors)
+            return LiveBias(parameter, base, running, shift, scale)
+        offset = folded(op, self._tensors)[1] - base
+        return LiveBias(parameter, base, running, offset, None)
+
+    def _register(self) -> None:
+        """Make the live parameters, and only them, this module's parameters."""
+        self._parameters.clear()
+        for name, parameter in self.live.items():
+            self.register_parameter(name.replace(".", "/"), parameter)

@@ -1,0 +1,138 @@
+"""Trained slices of weights: cut out, written back, and folded through a frozen batch norm."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kilotune.graph.node import Conv2d, FoldedNorm, Linear
+from kilotune.plan import ChannelSet
+
+Tensors = dict[str, Tensor]
+
+
+def norm_scale(norm: FoldedNorm, tensors: Tensors) -> Tensor:
+    """gamma / sqrt(variance + epsilon), (o,)."""
+    scale = (tensors[norm.variance] + norm.epsilon).rsqrt()
+    return scale if norm.weight is None else scale * tensors[norm.weight]
+
+
+def norm_shift(norm: FoldedNorm, tensors: Tensors) -> Tensor:
+    """beta - mean * scale, (o,)."""
+    shift = -tensors[norm.mean] * norm_scale(norm, tensors)
+    return shift if norm.bias is None else shift + tensors[norm.bias]
+
+
+def folded(op: Conv2d | Linear, tensors: Tensors) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of the layer with its frozen batch norm folded in; without one, the model's own tensors."""
+    weight, bias = tensors[op.weight], None if op.bias is None else tensors[op.bias]
+    if op.norm is None:
+        return weight, bias
+    scale = norm_scale(op.norm, tensors)
+    shift = norm_shift(op.norm, tensors)
+    return weight * _per_row(scale, weight), shift if bias is None else torch.addcmul(shift, scale, bias)
+
+
+def _per_row(vector: Tensor, weight: Tensor) -> Tensor:
+    return vector.view(-1, *[1] * (weight.dim() - 1))
+
+
+def bias_name(op: Conv2d | Linear) -> str | None:
+    """The tensor that is trained as the layer's bias: the norm's shift where there is one, else the layer's own bias."""
+    if op.norm is not None and op.norm.bias is not None:
+        return op.norm.bias
+    return op.bias
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Where a channel set lies in a weight: (o, c/groups, kh, kw) or (o, c).
+
+    Slices are channel-major: (k, o/groups, kh, kw) or (k, o) on axis "in", (k, c/groups, kh, kw) or (k, c) on axis "out".
+    """
+
+    chosen: ChannelSet
+    groups: int
+    index: Tensor
+
+    @classmethod
+    def of(cls, op: Conv2d | Linear, chosen: ChannelSet, device: torch.device) -> "Slice":
+        groups = op.groups if isinstance(op, Conv2d) else 1
+        return cls(chosen, groups, torch.tensor(chosen.indices, device=device))
+
+    def cut(self, weight: Tensor) -> Tensor:
+        """A copy of the slice."""
+        if self.chosen.axis == "out":
+            return weight.index_select(0, self.index)
+        if self.groups == 1:
+            return weight.index_select(1, self.index).transpose(0, 1).contiguous()
+        return self._grouped(weight)[self._place(weight)].contiguous()
+
+    def write(self, weight: Tensor, piece: Tensor) -> None:
+        """Put the slice back in place."""
+        if self.chosen.axis == "out":
+            weight.index_copy_(0, self.index, piece)
+        elif self.groups == 1:
+            weight.index_copy_(1, self.index, piece.transpose(0, 1))
+        else:
+            self._grouped(weight)[self._place(weight)] = piece
+
+    def scale(self, scale: Tensor, weight: Tensor) -> Tensor:
+        """(o,) as a tensor that broadcasts over the slice: the derivative of the folded by the unfolded weight."""
+        tail = [1] * (weight.dim() - 2)
+        if self.chosen.axis == "out":
+            return scale[self.index].view(-1, 1, *tail)
+        rows = scale.view(self.groups, -1)
+        rows = rows if self.groups == 1 else rows[self.index // weight.shape[1]]
+        return rows.view(*rows.shape, *tail)
+
+    def _grouped(self, weight: Tensor) -> Tensor:
+        return weight.view(self.groups, -1, *weight.shape[1:])
+
+    def _place(self, weight: Tensor) -> tuple:
+        per_group = weight.shape[1]
+        return (self.index // per_group, slice(None), self.index % per_group)
+
+
+@dataclass(frozen=True)
+class LiveWeight:
+    """A trained slice of one layer: the small parameter, the model's weight it belongs to, and the folded copy that runs."""
+
+    slice: Slice
+    parameter: nn.Parameter
+    base: Tensor
+    running: Tensor
+    scale: Tensor | None
+
+    def refresh(self) -> None:
+        """Write the parameter into the folded weight that the forward pass reads."""
+        piece = self.parameter.detach()
+        self.slice.write(self.running, (piece if self.scale is None else piece * self.scale).to(self.running.dtype))
+
+    def commit(self) -> None:
+        """Write the parameter into the model's own weight."""
+        self.slice.write(self.base, self.parameter.detach())
+
+
+@dataclass(frozen=True)
+class LiveBias:
+    """A trained bias: the parameter, the model's tensor it belongs to, and the folded bias that runs.
+
+    The folded bias is ``offset + scale * parameter``.
+    """
+
+    parameter: nn.Parameter
+    base: Tensor
+    running: Tensor
+    offset: Tensor | None
+    scale: Tensor | None
+
+    def refresh(self) -> None:
+        """Write the parameter into the folded bias that the forward pass reads."""
+        value = self.parameter.detach()
+        value = value if self.scale is None else value * self.scale
+        self.running.copy_(value if self.offset is None else value + self.offset)
+
+    def commit(self) -> None:
+        """Write the parameter into the model's own tensor."""
+        self.base.copy_(self.parameter.detach())
