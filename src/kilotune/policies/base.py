@@ -1,14 +1,16 @@
 """What a policy is: a frozen value that turns a budget into channels, with its memory passed in and out."""
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
+from kilotune.errors import RankingError
 from kilotune.graph.node import Graph
 from kilotune.memory.cost import ChannelTable
 from kilotune.plan import ChannelSet
-from kilotune.policies.ranking import Ranking
+from kilotune.policies.ranking import Metric, Ranking, find_ranking, structural
 from kilotune.rng import Pcg32
 
 Redraw = Literal["never", "epoch", "step"]
@@ -16,11 +18,34 @@ Redraw = Literal["never", "epoch", "step"]
 
 @dataclass(frozen=True)
 class Task:
-    """What a policy chooses from: the network, the cost of its channels, and a layer ranking where the policy needs one."""
+    """What a policy chooses from: the network, the cost of its channels, and a layer ranking where one is needed."""
 
     graph: Graph
     table: ChannelTable
     ranking: Ranking | None = None
+
+    @classmethod
+    def of(cls, graph: Graph, ranking: Ranking | None = None) -> "Task":
+        """The task of a network: with ``ranking``, else the committed ranking of this network, else one from shapes.
+
+        Raises RankingError if ``ranking`` belongs to another network.
+        """
+        if ranking is not None:
+            ranking.check(graph)
+        return cls(graph, ChannelTable.of(graph), ranking or find_ranking(graph) or structural(graph))
+
+    def scores(self, metric: Metric) -> np.ndarray:
+        """Score of each row of the table (layers,). Raises RankingError if the task has no ranking."""
+        if self.ranking is None:
+            raise RankingError(
+                f"layers of {self.graph.model} were to be ordered by {metric}, but there is no ranking; "
+                f"compute one with `kilotune rank {self.graph.model} --data D`"
+            )
+        return self.ranking.scores(metric)
+
+    def ranked(self, metric: Metric) -> np.ndarray:
+        """Rows of the table (layers,), highest score first, ties in forward order."""
+        return np.argsort(-self.scores(metric), kind="stable")
 
 
 @dataclass(frozen=True)
@@ -30,7 +55,7 @@ class Bound:
     caps: most input channels each row of the table can contribute (layers,), zero outside the pool.
     elements: most weights + inputs of one draw together, elements.
     biases: layers whose bias is trained. classifier: whether the classifier is.
-    state_elements: numbers kept between draws (stored norms).
+    state_elements: numbers kept between draws (stored norms, traversal orders).
     """
 
     caps: tuple[int, ...]
@@ -44,32 +69,42 @@ class Bound:
 class State:
     """What a policy remembers between draws; plain data, saved in checkpoints.
 
-    draws: how many draws were made. norms: stored gradient norms by channel id, NaN where none was seen yet.
-    order, cursor: traversal state of cyclic policies, by row of the table.
+    draws: how many draws were made. norms: stored gradient norms by channel id, absent where none was seen yet.
+    order, cursor: traversal of cyclic policies, by row of the table. chosen: channel ids of a policy that draws once.
     """
 
     draws: int = 0
-    norms: list[float] = field(default_factory=list)
+    norms: dict[int, float] = field(default_factory=dict)
     order: dict[int, list[int]] = field(default_factory=dict)
     cursor: dict[int, int] = field(default_factory=dict)
+    chosen: list[int] = field(default_factory=list)
 
 
 class Policy(Protocol):
     """The interface of every policy. ``size`` orders the selections a policy can make from small to large:
-    elements for policies that spend a budget, the index of a scheme or the number of layers for the others."""
+    elements for policies that spend a budget, the index of a scheme or the number of layers for the others.
+
+    redraw: when a new selection is due by default. ranking_metric: the layer score it orders by, None if it needs none.
+    observes_norms: whether ``observe`` uses gradient norms; where it does not, nobody needs to measure them.
+    """
 
     name: ClassVar[str]
-    redraw: ClassVar[Redraw]
-    ranking_metric: ClassVar[str | None]
+    redraw: ClassVar[Redraw] = "never"
+    ranking_metric: ClassVar[Metric | None] = None
+    observes_norms: ClassVar[bool] = False
 
+    @abstractmethod
     def sizes(self, task: Task) -> range:
         """All sizes, ascending; the planner takes the largest one whose bound fits the budget."""
 
+    @abstractmethod
     def bound(self, task: Task, size: int) -> Bound:
         """What no draw at ``size`` exceeds."""
 
+    @abstractmethod
     def draw(self, task: Task, size: int, state: State, rng: Pcg32) -> tuple[ChannelSet, ...]:
         """The next selection; advances ``state`` and ``rng``."""
 
     def observe(self, task: Task, state: State, ids: np.ndarray, norms: np.ndarray) -> None:
-        """Take in the gradient norms of the channels just trained."""
+        """Take in the gradient norms (L2, one per channel) of the channels ``ids`` just trained."""
+        return
