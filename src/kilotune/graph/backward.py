@@ -9,7 +9,7 @@ from typing import Literal
 from kilotune.errors import PlanError
 from kilotune.graph import node as ops
 from kilotune.graph.node import ACTIVATION_KEEPS, Graph, Layer, Node
-from kilotune.plan import ChannelSet, UpdatePlan
+from kilotune.update_plan import ChannelSet, UpdatePlan
 
 Form = Literal["value", "channels", "mask", "argmax", "statistics"]
 

@@ -1,6 +1,6 @@
 """Where every buffer goes: offsets in one arena, largest buffer first, no two live buffers overlapping."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,10 +40,22 @@ class Arena:
 
 
 def pack(buffers: Sequence[Buffer], n_steps: int) -> Arena:
-    """Greedy by size: each buffer at the lowest offset that is free for its whole life."""
-    order = sorted(range(len(buffers)), key=lambda i: (-buffers[i].nbytes, buffers[i].first, buffers[i].name))
+    """Greedy by size: each buffer at the lowest offset that is free for its whole life.
+
+    Tried with the long-lived buffers (masks) among the others and before them; the smaller arena wins, and between equal
+    ones that with the lower extents, which leave more room for the stack of kept channels.
+    """
+    long_lived = n_steps // 8
+    arenas = [
+        _place(buffers, n_steps, lambda b: (-b.nbytes, b.first, b.name)),
+        _place(buffers, n_steps, lambda b: (b.last - b.first < long_lived, -b.nbytes, b.first, b.name)),
+    ]
+    return min(arenas, key=lambda arena: (arena.nbytes, int(arena.extent.sum())))
+
+
+def _place(buffers: Sequence[Buffer], n_steps: int, key: Callable[[Buffer], tuple]) -> Arena:
     offsets: dict[int, int] = {}
-    for current in order:
+    for current in sorted(range(len(buffers)), key=lambda i: key(buffers[i])):
         taken = sorted(
             (offsets[other], offsets[other] + buffers[other].nbytes)
             for other in offsets

@@ -7,7 +7,7 @@ import numpy as np
 
 from kilotune.errors import PlanError
 from kilotune.graph.node import Graph
-from kilotune.plan import ChannelSet
+from kilotune.update_plan import ChannelSet
 
 
 @dataclass(frozen=True)

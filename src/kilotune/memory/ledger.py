@@ -10,7 +10,7 @@ from kilotune.graph.backward import StepGraph
 from kilotune.graph.node import Graph, Layer
 from kilotune.memory.arena import Arena, pack
 from kilotune.memory.lifetime import Timeline
-from kilotune.plan import ChannelSet, UpdatePlan
+from kilotune.update_plan import ChannelSet, UpdatePlan
 from kilotune.units import DTYPE_BYTES
 
 # Tensors of the parameter's size that each optimiser keeps.
@@ -135,7 +135,7 @@ class Layout:
         resident |= _trained_kinds("overlay", weights, self.accounting) | {"policy": plan.state_bytes}
         stack = self.stack(plan)
         occupied = self.arena.extent + stack
-        peak = int(occupied.argmax())
+        peak = int(np.lexsort((self.arena.live, occupied))[-1])
         step_graph = StepGraph.of(self.graph, plan)
         return LedgerReport(
             weights,
@@ -150,7 +150,7 @@ class Layout:
         )
 
     def _composition(self, step: int, stack: int, resident: dict[str, int]) -> dict[str, int]:
-        kinds = {"input": 0, "activation": 0, "mask": 0, "gradient": 0, "kept": stack}
+        kinds = {"input": 0, "activation": 0, "mask": 0, "gradient": 0, "scratch": 0, "kept": stack}
         for buffer in self.arena.buffers:
             if buffer.first <= step <= buffer.last:
                 kinds[buffer.kind] += buffer.nbytes

@@ -9,7 +9,7 @@ from kilotune.graph import node as ops
 from kilotune.graph.backward import BackwardStep, StepGraph, root_of
 from kilotune.graph.node import Node
 
-Kind = Literal["input", "activation", "mask", "gradient"]
+Kind = Literal["input", "activation", "mask", "gradient", "scratch"]
 
 _ALIGNMENT = 4
 
@@ -39,7 +39,8 @@ def aligned(nbytes: int) -> int:
 class Timeline:
     """The steps of one training step: forward nodes, the loss, backward nodes; and the buffers alive during them.
 
-    Works in place wherever that is legal: element-wise functions and sums overwrite an operand that nobody reads again.
+    Works in place wherever that is legal: element-wise functions and sums overwrite an operand that nobody reads again,
+    and so do depthwise convolutions, one channel after the other with a copy of that channel as scratch.
     """
 
     step_graph: StepGraph
@@ -70,7 +71,8 @@ class Timeline:
     @cached_property
     def buffers(self) -> tuple[Buffer, ...]:
         """All buffers of the step that do not depend on which channels are chosen."""
-        return (*self._values(), *self._masks(), *_Gradients(self).buffers())
+        values, scratch = self._values()
+        return (*values, *scratch, *self._masks(), *_Gradients(self).buffers())
 
     @cached_property
     def _forward(self) -> list[Node]:
@@ -96,25 +98,32 @@ class Timeline:
                     last[kept.root] = max(last[kept.root], self.backward_at[step.node.name])
         return last
 
-    def _values(self) -> Iterator[Buffer]:
+    def _values(self) -> tuple[list[Buffer], list[Buffer]]:
         root, last = root_of(self.step_graph.graph), self._last_reads()
-        place: dict[str, Buffer] = {}
+        place: dict[str, str] = {}
         buffers: dict[str, Buffer] = {}
+        scratch = []
         for node in self._forward:
             if root[node.name] != node.name:
                 continue
-            now = self.forward_at[node.name]
-            reused = next((place[root[n]].name for n in _overwritable(node) if self._may_overwrite(node, root[n], now, last)), None)
-            if reused is None:
+            now, end = self.forward_at[node.name], last[node.name]
+            source = next((root[name] for name in _overwritable(node) if self._may_overwrite(node, root[name], now, last)), None)
+            if source is None:
                 kind: Kind = "input" if isinstance(node.op, ops.Input) else "activation"
-                buffer = Buffer(node.name, self.nbytes(node.name), kind, node.layer, now, last[node.name])
-            else:
-                buffer = replace(buffers[reused], last=max(buffers[reused].last, last[node.name]))
-            buffers[buffer.name] = place[node.name] = buffer
-        yield from buffers.values()
+                place[node.name] = node.name
+                buffers[node.name] = Buffer(node.name, self.nbytes(node.name), kind, node.layer, now, end)
+                continue
+            place[node.name] = place[source]
+            buffers[place[source]] = replace(buffers[place[source]], last=max(buffers[place[source]].last, end))
+            if isinstance(node.op, ops.Conv2d):
+                channel = aligned(self.nbytes(source) // node.op.groups)
+                scratch.append(Buffer(f"{node.name}.channel", channel, "scratch", node.layer, now, now))
+        return list(buffers.values()), scratch
 
     def _may_overwrite(self, node: Node, source: str, now: int, last: dict[str, int]) -> bool:
-        return source in last and last[source] == now and self.nbytes(source) == self.nbytes(node.name)
+        same = self.nbytes(source) == self.nbytes(node.name)
+        shrinks = isinstance(node.op, ops.Conv2d) and self.nbytes(source) >= self.nbytes(node.name)
+        return source in last and last[source] == now and (same or shrinks)
 
     def _masks(self) -> Iterator[Buffer]:
         for step in self.step_graph.steps:
@@ -128,7 +137,9 @@ def _overwritable(node: Node) -> tuple[str, ...]:
     """Inputs that the node may overwrite with its output, best first."""
     if isinstance(node.op, ops.Add):
         return node.inputs
-    return node.inputs[:1] if isinstance(node.op, ops.Activation | ops.Affine | ops.BatchNorm | ops.Dropout) else ()
+    depthwise = isinstance(node.op, ops.Conv2d) and node.op.groups == node.op.weight_shape[0] > 1 == node.op.weight_shape[1]
+    element_wise = isinstance(node.op, ops.Activation | ops.Affine | ops.BatchNorm | ops.Dropout)
+    return node.inputs[:1] if depthwise or element_wise else ()
 
 
 class _Gradients:

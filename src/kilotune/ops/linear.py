@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kilotune.graph.node import Conv2d, Linear
-from kilotune.plan import ChannelSet
+from kilotune.update_plan import ChannelSet
 
 _conv_backward = torch.ops.aten.convolution_backward.default
 

@@ -14,7 +14,7 @@ from kilotune.ops.forward import Weights
 from kilotune.ops.program import Program, StepFunction
 from kilotune.ops.replan import move_optimizer
 from kilotune.ops.slices import LiveBias, LiveWeight, Slice, bias_name, folded, norm_scale, norm_shift
-from kilotune.plan import UpdatePlan
+from kilotune.update_plan import UpdatePlan
 
 
 def prepare(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from kilotune.plan import ChannelSet
+from kilotune.update_plan import ChannelSet
 
 Live = dict[str, nn.Parameter]
 Sets = dict[str, ChannelSet]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kilotune.graph.node import Conv2d, FoldedNorm, Linear
-from kilotune.plan import ChannelSet
+from kilotune.update_plan import ChannelSet
 
 Tensors = dict[str, Tensor]
 

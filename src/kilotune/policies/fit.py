@@ -10,7 +10,7 @@ import numpy as np
 from kilotune.errors import BudgetError, KilotuneError, RunError
 from kilotune.graph.node import Graph
 from kilotune.memory.ledger import Accounting, Layout
-from kilotune.plan import Budget, UpdatePlan
+from kilotune.update_plan import Budget, Ledger, UpdatePlan
 from kilotune.policies import POLICIES, make
 from kilotune.policies.base import Bound, Policy, State, Task
 from kilotune.policies.ranking import Ranking
@@ -178,3 +178,21 @@ class Selector:
                 f"the saved policy state is of size {state['size']}, this budget gives {self.size}; use the same budget"
             )
         self.memory, self.rng = memory, rng
+
+
+def plan(
+    graph: Graph,
+    policy: str = "medyate",
+    budget: str | int = "256KiB",
+    ledger: Ledger = "total",
+    seed: int = 0,
+    ranking: Ranking | None = None,
+    accounting: Accounting | None = None,
+    **options: object,
+) -> UpdatePlan:
+    """The first plan that ``policy`` draws on ``graph`` under ``budget``; ``options`` are those of the policy.
+
+    Raises BudgetError if not even the smallest selection fits, PlanError for an unknown policy or option.
+    """
+    selector = Selector.fit(graph, make(policy, **options), Budget.parse(budget, ledger), seed, accounting, ranking)
+    return selector.draw()
