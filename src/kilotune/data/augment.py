@@ -1,9 +1,9 @@
 """From uint8 batches to the network's input, on the device of the batch and without a loop over its images.
 
 Every augmentation draws one box per image; one resampling then cuts the boxes out, resizes them and flips some. It is
-bilinear with antialiasing, as Pillow and ``torch.nn.functional.interpolate(antialias=True)`` do it, so that training
-and evaluation see the same pixels (``grid_sample`` does not antialias): each axis is a product with a matrix of
-triangle weights, and a whole batch with different boxes is two batched matrix products.
+bilinear with antialiasing, to the values Pillow computes (``grid_sample`` does not antialias, and
+``interpolate(antialias=True)`` of torch 2.13 is wrong for images one pixel wide): each axis is a product with a matrix
+of triangle weights, so a whole batch with different boxes is two batched matrix products.
 """
 
 import math
@@ -60,7 +60,7 @@ class Augment:
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     def train(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Float32 ``(n, c, h, w)`` of uint8 images, augmented on their device; all draws are from ``generator`` (CPU)."""
+        """Float32 ``(n, c, h, w)`` of uint8 images, augmented on their device with draws of the CPU ``generator``."""
         _check_uint8(images)
         return self._normalise(AUGMENTATIONS[self.kind](self, images, generator))
 
@@ -77,7 +77,7 @@ class Augment:
 def resample(images: Tensor, boxes: Tensor, flipped: Tensor, hw: tuple[int, int]) -> Tensor:
     """One box of each image resized to ``hw``, mirrored where ``flipped`` ``(n,)``; float32 with values in 0..255.
 
-    boxes: ``(n, 4)`` = (top, left, height, width) in whole pixels, inside the image.
+    boxes: ``(n, 4)`` = (top, left, height, width) in whole pixels, inside the image. One box and one flip do for all.
     """
     boxes = boxes.to(images.device, torch.float32)
     rows = _triangle_weights(boxes[:, 0], boxes[:, 2], hw[0], images.shape[2])
@@ -119,10 +119,9 @@ def _none(augment: Augment, images: Tensor, generator: torch.Generator) -> Tenso
 
 
 def _whole(augment: Augment, images: Tensor) -> Tensor:
-    pixels = images.float()
-    if tuple(pixels.shape[2:]) == augment.hw:
-        return pixels
-    return F.interpolate(pixels, augment.hw, mode="bilinear", antialias=True)
+    if tuple(images.shape[2:]) == augment.hw:
+        return images.float()
+    return resample(images, torch.tensor([[0, 0, *images.shape[2:]]]), torch.tensor([False]), augment.hw)
 
 
 def _check_uint8(images: Tensor) -> None:

@@ -27,14 +27,14 @@ def read_npz(path: Path) -> Dataset:
     missing = sorted(set(range(min(n_classes, len(train) + 1))) - set(train.labels.tolist()))
     if missing:
         raise DataError(
-            f"{path}: y_train goes up to {n_classes - 1} but has no {missing[0]}; labels must be 0, 1, 2 ... with no gap"
+            f"{path}: y_train goes up to {n_classes - 1} but has no {missing[0]}; labels must be 0, 1, 2 ... gapless"
         )
     return Dataset(str(path), train, test, tuple(str(i) for i in range(n_classes)))
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = [key for key in _KEYS if key not in file.files]
             if missing:
                 raise DataError(f"{path} has arrays {', '.join(file.files) or 'none'}; {', '.join(missing)} missing")
