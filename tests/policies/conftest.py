@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from kilotune.graph.node import Graph, Input, Layer, Node, TensorInfo
 
-# type/kernel Cin>Cout@input size, at 128x128 (TraDy notes, appendix B; the last ones of MobileNetV2 and ProxylessNAS are
-# the feature-mix convolutions).
+# type/kernel Cin>Cout@input size, at 128x128 (TraDy notes, appendix B; "mix" is the feature-mix convolution).
 MOBILENET_V2 = """stem/k3 3>16@128 dw/k3 16>16@64 pw2/k1 16>8@64
 pw1/k1 8>48@64 dw/k3 48>48@64 pw2/k1 48>8@32 pw1/k1 8>48@32 dw/k3 48>48@32 pw2/k1 48>8@32
 pw1/k1 8>48@32 dw/k3 48>48@32 pw2/k1 48>16@16 pw1/k1 16>96@16 dw/k3 96>96@16 pw2/k1 96>16@16
@@ -49,8 +48,8 @@ PUBLISHED_NORMS = """0.035 0.059 0.058 0.060 0.106 0.120 0.060 0.144 0.121 0.061
 0.249 0.299 0.498 0.282 0.340 0.691 0.434 0.392 0.927 0.443 0.345 0.834 0.445 0.265 0.949 0.609"""
 PUBLISHED_RGN_RANKS = """52 50 51 49 48 44 47 42 43 46 45 38 40 31 29 41 34 32 39 37 20 36 18 17 33 15 16 35 21 19 30 14
 13 28 11 10 27 12 9 26 8 6 25 1 4 24 2 5 23 3 7 22"""
-ESTIMATED_LARA_RANKS = """46 50 51 44 52 48 19 45 47 18 49 33 9 40 39 10 42 41 6 43 12 4 29 23 2 26 20 3 32 25 1 22 16 8 35
-28 7 36 27 5 31 11 15 17 24 14 21 30 13 34 37 38"""
+ESTIMATED_LARA_RANKS = """46 50 51 44 52 48 19 45 47 18 49 33 9 40 39 10 42 41 6 43 12 4 29 23 2 26 20 3 32 25 1 22 16 8
+35 28 7 36 27 5 31 11 15 17 24 14 21 30 13 34 37 38"""
 
 
 def layer(name, in_channels, out_channels, kernel=1, stride=1, groups=1, size=8, kind="conv2d", seed=0):

@@ -30,10 +30,10 @@ def slow_weighted(ids, weights, rng):
     order = []
     while left:
         turn = rng.below(sum(weight for _, weight in left))
-        for place, (_, weight) in enumerate(left):
-            if turn < weight:
-                break
-            turn -= weight
+        place = 0
+        while turn >= left[place][1]:
+            turn -= left[place][1]
+            place += 1
         order.append(left.pop(place)[0])
     return order
 

@@ -9,9 +9,9 @@ import numpy as np
 from kilotune.errors import RankingError
 from kilotune.graph.node import Graph
 from kilotune.memory.cost import ChannelTable
-from kilotune.plan import ChannelSet
 from kilotune.policies.ranking import Metric, Ranking, find_ranking, structural
 from kilotune.rng import Pcg32
+from kilotune.update_plan import ChannelSet
 
 Redraw = Literal["never", "epoch", "step"]
 

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar
 import numpy as np
 from msgspec import Meta
 
-from kilotune.plan import ChannelSet
 from kilotune.policies.base import Bound, Policy, State, Task
 from kilotune.rng import Pcg32
+from kilotune.update_plan import ChannelSet
 
 Count = Annotated[int, Meta(ge=1)]
 

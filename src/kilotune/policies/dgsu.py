@@ -12,10 +12,10 @@ import numpy as np
 from msgspec import Meta
 
 from kilotune.memory.cost import ChannelTable
-from kilotune.plan import ChannelSet
 from kilotune.policies.base import Bound, Policy, Redraw, State, Task
 from kilotune.policies.order import shuffled
 from kilotune.rng import Pcg32
+from kilotune.update_plan import ChannelSet
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Dgsu(Policy):
     def _relative(self, table: ChannelTable) -> np.ndarray:
         """Ratio of each row relative to the first trained stage (layers,)."""
         n_layers = len(table.names)
-        n_frozen = int(self.frozen * n_layers)
+        n_frozen = min(round(self.frozen * n_layers), n_layers - 1)
         place = np.arange(n_layers) - n_frozen
         stage = place * self.n_stages // (n_layers - n_frozen)
         return np.where(place >= 0, self.decay ** np.maximum(stage, 0).astype(float), 0.0)

@@ -33,8 +33,8 @@ NETWORKS: dict[str, PublishedNetwork] = {
     "99ce2c4b18228948": PublishedNetwork("proxylessnas_w0.3", 60, 43),
     "9c3b1b0dc8ab8805": PublishedNetwork("proxylessnas_w0.3", 60, None),
 }
-"""By structural fingerprint. Where there are several, the first has the scaled feature-mix convolution (TraDy, MeDyate),
-the second none (Sparse Update), the third the one of 1280 channels (torchvision, Keras)."""
+"""By structural fingerprint. Where there are several, the first has the scaled feature-mix convolution (TraDy and
+MeDyate), the second none (Sparse Update), the third the one of 1280 channels (torchvision, Keras)."""
 
 
 def find_network(graph: Graph) -> PublishedNetwork | None:

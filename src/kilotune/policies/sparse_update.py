@@ -7,12 +7,12 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from kilotune.errors import PlanError
-from kilotune.plan import ChannelSet
 from kilotune.policies.base import Bound, Policy, State, Task
 from kilotune.policies.order import descending
 from kilotune.policies.published import find_network
 from kilotune.policies.schemes import SCHEMES, Scheme
 from kilotune.rng import Pcg32
+from kilotune.update_plan import ChannelSet
 
 
 @dataclass(frozen=True)

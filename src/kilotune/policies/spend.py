@@ -7,9 +7,9 @@ import numpy as np
 
 from kilotune.errors import BudgetError
 from kilotune.memory.cost import ChannelTable
-from kilotune.plan import ChannelSet
 from kilotune.policies.base import Bound, Policy, State, Task
 from kilotune.rng import Pcg32
+from kilotune.update_plan import ChannelSet
 
 
 def spend(order: Iterable[int], cost: np.ndarray, budget: int) -> np.ndarray:

@@ -1,0 +1,38 @@
+"""Walking an order until the budget is spent."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kilotune.errors import BudgetError
+from kilotune.memory.cost import ChannelTable
+from kilotune.policies.spend import affordable, spend
+
+
+@given(st.lists(st.integers(1, 50), max_size=30), st.integers(0, 400), st.randoms(use_true_random=False))
+def test_spend_is_the_longest_prefix_that_fits(cost, budget, random):
+    order = list(range(len(cost)))
+    random.shuffle(order)
+    prefixes = [order[:n] for n in range(len(order) + 1) if sum(cost[i] for i in order[:n]) <= budget]
+    assert spend(order, np.array(cost, dtype=np.int64), budget).tolist() == prefixes[-1]
+
+
+def test_spend_reads_one_channel_too_many_at_most():
+    read = []
+    order = (read.append(channel) or channel for channel in range(10))
+    assert spend(order, np.full(10, 4), 11).tolist() == [0, 1]
+    assert read == [0, 1, 2]
+
+
+def test_spend_does_not_go_on_after_the_first_that_does_not_fit():
+    assert spend([0, 1, 2], np.array([2, 9, 2]), 5).tolist() == [0]
+
+
+def test_affordable_names_the_cheapest_channel(build):
+    table = ChannelTable.of(build.chain([build.layer("wide", 4, 8, size=9), build.layer("narrow", 8, 3, size=5)]))
+    assert table.cost.tolist() == [89, 28]
+    assert affordable(table, np.array([0, 1]), 28).tolist() == [1]
+    assert affordable(table, np.array([1, 0]), 89).tolist() == [1, 0]
+    with pytest.raises(BudgetError, match=r"27 elements cannot hold a single channel.*in narrow, costs 28 elements"):
+        affordable(table, np.array([0, 1]), 27)
