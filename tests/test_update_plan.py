@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kilotune.errors import BudgetError, PlanError
-from kilotune.plan import Budget, ChannelSet, UpdatePlan
+from kilotune.update_plan import Budget, ChannelSet, UpdatePlan
 
 names = st.text("abcdefg.0123456789", min_size=1, max_size=8)
 indices = st.sets(st.integers(0, 2000), min_size=1, max_size=20).map(sorted).map(tuple)
