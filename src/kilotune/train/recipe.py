@@ -1,0 +1,84 @@
+"""Everything that decides a fine-tuning run, as one frozen value that is compared and stored with the result."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from kilotune.errors import RunError
+from kilotune.update_plan import Ledger
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A fine-tuning run. Defaults are the papers' recipe (TraDy, section 5): plain SGD, batch 32, learning rate 0.125,
+    linear warm-up over 5 epochs, cosine to zero, stepped per iteration.
+
+    model, weights, data: names as the command line takes them; None where Python objects were passed in.
+    input: (c, h, w). budget: as ``units.parse_bytes`` reads it; None trains without a limit. options: of the policy.
+    epochs: all epochs of the run, warm-up included. accumulate: micro-batches of ``batch_size`` per optimiser step.
+    redraw: "policy" as the policy's paper does it, "never", every "epoch", every "step", or every so many steps,
+    counted from the start of each epoch. augment, mean, std: see ``data.augment.Augment``; they apply to uint8 images.
+    train_limit, eval_limit: at most so many images of a data set.
+    """
+
+    model: str | None = None
+    weights: str | None = None
+    data: str | None = None
+    input: tuple[Positive, Positive, Positive] | None = None
+    budget: str | int | None = None
+    ledger: Ledger = "total"
+    policy: str = "medyate"
+    options: dict[str, Any] = {}
+    epochs: Positive = 10
+    warmup_epochs: Count = 5
+    batch_size: Positive = 32
+    accumulate: Positive = 1
+    lr: Annotated[float, msgspec.Meta(gt=0)] = 0.125
+    optimizer: str = "sgd"
+    momentum: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    weight_decay: Amount = 0.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    augment: str = "crop"
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+    seed: int = 0
+    redraw: Literal["policy", "never", "epoch", "step"] | Positive = "policy"
+    optimizer_state: Literal["reset", "keep"] = "reset"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    channels_last: bool = False
+    device: str = "auto"
+    train_limit: Positive | None = None
+    eval_limit: Positive | None = None
+
+    @classmethod
+    def of(cls, **fields: Any) -> "Recipe":
+        """The recipe with these fields. Raises RunError for unknown names and values out of range."""
+        return _convert(fields)
+
+    def but(self, **fields: Any) -> "Recipe":
+        """This recipe with other values for some fields; raises as ``of`` does."""
+        return _convert({**msgspec.structs.asdict(self), **fields})
+
+    def to_json(self) -> str:
+        """The recipe as JSON text."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Recipe":
+        """The recipe that ``to_json`` wrote. Raises RunError for anything else, unknown keys included."""
+        try:
+            fields = msgspec.json.decode(text, type=dict[str, Any])
+        except msgspec.MsgspecError as error:
+            raise RunError(f"this is not a recipe: {error}") from error
+        return _convert(fields)
+
+
+def _convert(fields: dict[str, Any]) -> Recipe:
+    try:
+        return msgspec.convert(fields, Recipe)
+    except msgspec.ValidationError as error:
+        names = ", ".join(Recipe.__struct_fields__)
+        raise RunError(f"the recipe is not valid: {error}; its fields are {names}") from error

@@ -1,0 +1,109 @@
+"""Runs by name: start one from a recipe, go on with one, open a finished one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+
+from kilotune import models
+from kilotune.data.images import Dataset
+from kilotune.data.sets import load as load_data
+from kilotune.errors import RunError
+from kilotune.ops.prepare import prepare
+from kilotune.train.checkpoint import Checkpoint
+from kilotune.train.feed import Feed
+from kilotune.train.folder import RunFolder
+from kilotune.train.loop import FineTuner
+from kilotune.train.recipe import Recipe
+from kilotune.train.record import Record, read_record
+from kilotune.train.stepping import Metrics, evaluate, find_device
+from kilotune.update_plan import UpdatePlan
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder read back: its record, its folder, and the tuned model (of the last epoch, if it was broken off)."""
+
+    record: Record
+    folder: RunFolder
+    model: torch.nn.Module
+
+    @property
+    def example(self) -> torch.Tensor:
+        """An input of the run's shape, (1, c, h, w), zeros."""
+        return _example(self.record.recipe)
+
+    def evaluate(self, data: str) -> Metrics:
+        """Accuracy and loss on the test split of a data set given by name, in the arithmetic of the training."""
+        recipe = self.record.recipe
+        device = find_device(recipe.device)
+        dataset = _load_data(recipe.but(data=data))
+        model, example = self.model.to(device), self.example.to(device)
+        nothing = UpdatePlan(classifier=False)
+        dtype = getattr(torch, recipe.precision)
+        step = prepare(model, example, nothing, dtype=dtype, channels_last=recipe.channels_last)
+        return evaluate(step, Feed.evaluation(dataset, recipe, device).batches(0))
+
+
+def open_run(path: str | Path) -> Run:
+    """The run in ``path``. Raises RunError if it is not a run folder, or its model was a Python object."""
+    folder = RunFolder(Path(path))
+    record = read_record(folder.record)
+    name = _model_name(record.recipe, folder)
+    if folder.weights.exists():
+        return Run(record, folder, models.load(name, str(folder.weights)).model)
+    model = models.load(name, str(folder.base)).model
+    model.load_state_dict(Checkpoint.read(folder.checkpoint).weights)
+    return Run(record, folder, model)
+
+
+def finetune(recipe: Recipe, out: str | Path, quiet: bool = False) -> Record:
+    """Carry out a recipe that names its model and its data; see ``FineTuner.fit`` for what it raises and writes.
+
+    Input shape, mean and std that the recipe leaves open are those the weights were trained with.
+    """
+    if recipe.model is None or recipe.data is None:
+        raise RunError("the recipe must name a model and a data set; in Python, use FineTuner with your own objects")
+    dataset = _load_data(recipe)
+    loaded = models.load(recipe.model, recipe.weights, dataset.n_classes, recipe.seed)
+    channels, height, width = dataset.train.images.shape[1:]
+    side = loaded.resolution
+    recipe = recipe.but(
+        input=recipe.input or (channels, side or height, side or width), mean=(loaded.mean,), std=(loaded.std,)
+    )
+    return _tuner(loaded.model, recipe).fit(dataset, dataset, out=out, quiet=quiet)
+
+
+def resume(path: str | Path, quiet: bool = False) -> Record:
+    """Go on with the run in ``path``, to the result it would have had without the break; raises as ``open_run``."""
+    folder = RunFolder(Path(path))
+    recipe = Checkpoint.read(folder.checkpoint).record.recipe
+    tuner = _tuner(models.load(_model_name(recipe, folder), str(folder.base)).model, recipe)
+    tuner.resume(path)
+    dataset = _load_data(recipe)
+    return tuner.fit(dataset, dataset, out=path, quiet=quiet)
+
+
+def _tuner(model: torch.nn.Module, recipe: Recipe) -> FineTuner:
+    return FineTuner(model, _example(recipe), **msgspec.structs.asdict(recipe))
+
+
+def _example(recipe: Recipe) -> torch.Tensor:
+    assert recipe.input is not None  # The tuner has filled it in.
+    return torch.zeros(1, *recipe.input)
+
+
+def _model_name(recipe: Recipe, folder: RunFolder) -> str:
+    if recipe.model is None:
+        raise RunError(
+            f"{folder.path} was made from a model in Python; build it there, then FineTuner(...).resume(path)"
+        )
+    return recipe.model
+
+
+def _load_data(recipe: Recipe) -> Dataset:
+    if recipe.data is None:
+        raise RunError("the recipe does not name its data; in Python, give fit your own")
+    size = max(recipe.input[1:]) if recipe.input else None
+    return load_data(recipe.data, size, recipe.seed, recipe.train_limit)

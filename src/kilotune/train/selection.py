@@ -1,0 +1,74 @@
+"""What a run trains now, and when it draws anew."""
+
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from kilotune.graph.node import Graph
+from kilotune.memory.ledger import Accounting
+from kilotune.policies import make
+from kilotune.policies.fit import Selector
+from kilotune.train.optim import ledger_name
+from kilotune.train.recipe import Recipe
+from kilotune.train.record import LedgerFigures
+from kilotune.update_plan import Budget, UpdatePlan
+
+UNLIMITED = 1 << 62
+_STEPS_BETWEEN_DRAWS = {"never": None, "epoch": inf, "step": 1}
+
+
+class Selection:
+    """The recipe's policy at the size that fits its budget, and the plan it drew last.
+
+    Raises PlanError, RankingError or RunError for a recipe that contradicts itself, BudgetError if nothing fits.
+    """
+
+    def __init__(self, graph: Graph, recipe: Recipe):
+        budget = Budget.parse(UNLIMITED if recipe.budget is None else recipe.budget, recipe.ledger)
+        # The ledger speaks of the device, which holds one sample at a time in float32, whatever batch the host uses.
+        accounting = Accounting(optimizer=ledger_name(recipe))
+        policy = make(recipe.policy, **recipe.options)
+        self._selector = Selector.fit(graph, policy, budget, recipe.seed, accounting)
+        rule = policy.redraw if recipe.redraw == "policy" else recipe.redraw
+        self._interval = _STEPS_BETWEEN_DRAWS[rule] if isinstance(rule, str) else rule
+        self.plan = self._selector.draw()
+
+    @property
+    def observes_norms(self) -> bool:
+        """Whether the policy wants the gradient norms of the trained channels."""
+        return self._selector.policy.observes_norms
+
+    def is_due(self, epoch: int, step: int) -> bool:
+        """Whether a new plan is due before ``step`` of ``epoch``, both from 0; a run starts with its first plan."""
+        return self._interval is not None and (epoch, step) != (0, 0) and step % self._interval == 0
+
+    def redraw(self) -> UpdatePlan:
+        """Draw the next plan."""
+        self.plan = self._selector.draw()
+        return self.plan
+
+    def observe(self, norms: dict[str, np.ndarray]) -> None:
+        """Tell the policy the gradient norms (k,) of the channels of the present plan, by layer."""
+        self._selector.observe(self.plan, norms)
+
+    def figures(self) -> LedgerFigures:
+        """Both ledgers of the present plan, and the worst case over all draws."""
+        report, worst = self._selector.layout.report(self.plan), self._selector.worst_case
+        return LedgerFigures(
+            selection_elements=report.selection_elements,
+            selection_bytes=report.selection_bytes,
+            saved_bytes=report.saved_bytes,
+            total_bytes=report.total_bytes,
+            worst_selection_elements=worst.selection_elements,
+            worst_total_bytes=worst.total_bytes,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """What ``restore`` needs besides the plan, as plain JSON data."""
+        return self._selector.state()
+
+    def restore(self, plan: UpdatePlan, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was taken. Raises RunError if it does not belong to this budget."""
+        self._selector.load_state(state)
+        self.plan = plan

@@ -1,0 +1,30 @@
+import numpy as np
+import torch
+
+from kilotune.train.observe import MeanNorms
+
+
+def test_mean_over_steps():
+    norms = MeanNorms()
+    steps = [{"a": torch.rand(3), "b": torch.rand(2)} for _ in range(5)]
+    for step in steps:
+        norms.add(step)
+    for layer in "ab":
+        np.testing.assert_allclose(
+            norms.mean()[layer], torch.stack([s[layer] for s in steps]).mean(0).numpy(), rtol=1e-6
+        )
+
+
+def test_nothing_seen():
+    norms = MeanNorms()
+    norms.add({})
+    assert norms.mean() == {}
+
+
+def test_a_step_that_overflowed_is_left_out():
+    norms = MeanNorms()
+    norms.add({"a": torch.tensor([1.0, torch.inf]), "b": torch.tensor([5.0])})
+    assert norms.mean() == {}
+    norms.add({"a": torch.tensor([2.0, 3.0]), "b": torch.tensor([4.0])})
+    assert norms.mean()["a"].tolist() == [2.0, 3.0]
+    assert norms.mean()["b"].tolist() == [4.0]
