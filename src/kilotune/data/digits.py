@@ -1,4 +1,4 @@
-"""The demo's images: scikit-learn's handwritten digits as they are, and the same kind of images after a domain shift."""
+"""The demo's images: scikit-learn's handwritten digits as they are, and behind a domain shift."""
 
 import numpy as np
 import torch
