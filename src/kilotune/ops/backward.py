@@ -27,7 +27,7 @@ def _layer(input_grad: Callable) -> Callable[..., Grads]:
 
 def _activation(node: Any, w: Weights, dy: Tensor, kept: list[Tensor], wanted: Wanted, shapes: Shapes) -> Grads:
     if ACTIVATION_KEEPS[node.op.function] == "mask":
-        return [elementwise.masked_grad(node.op, dy, keep.unpack_bits(kept[0], dy.shape, w.layout))]
+        return [elementwise.masked_grad(node.op, dy, keep.unpack_bits(kept[0], dy.shape, dy.dtype, w.layout))]
     return [elementwise.smooth_grad(node.op, dy, kept[0])]
 
 
@@ -92,8 +92,8 @@ def _pad(node: Any, w: Weights, dy: Tensor, kept: list[Tensor], wanted: Wanted, 
 
 
 def _dropout(node: Any, w: Weights, dy: Tensor, kept: list[Tensor], wanted: Wanted, shapes: Shapes) -> Grads:
-    mask = keep.unpack_bits(kept[0], dy.shape, w.layout)
-    return [dy * mask / (1 - (node.op.p if w.training else 0.0))]
+    mask = keep.unpack_bits(kept[0], dy.shape, dy.dtype, w.layout)
+    return [mask.mul_(dy).div_(1 - (node.op.p if w.training else 0.0))]
 
 
 def _layer_norm(node: Any, w: Weights, dy: Tensor, kept: list[Tensor], wanted: Wanted, shapes: Shapes) -> Grads:

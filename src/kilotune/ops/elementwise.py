@@ -21,20 +21,21 @@ _FORWARD = {
     "tanh": lambda op, x, inplace: x.tanh_() if inplace else x.tanh(),
 }
 
-# Where the derivative is its upper value, read off the output.
+# One where the derivative has its upper value and zero elsewhere, read off the output y, by the backward kernel of the
+# function itself applied to a gradient of ones.
 _PASSES = {
-    "relu": lambda y: y > 0,
-    "relu6": lambda y: (y > 0).logical_and_(y < 6),
-    "leaky_relu": lambda y: y > 0,
-    "hardsigmoid": lambda y: (y > 0).logical_and_(y < 1),
+    "relu": lambda one, y: _aten.threshold_backward(one, y, 0.0),
+    "relu6": lambda one, y: _aten.hardtanh_backward(one, y, 0.0, 6.0),
+    "leaky_relu": lambda one, y: _aten.threshold_backward(one, y, 0.0),
+    "hardsigmoid": lambda one, y: _aten.hardtanh_backward(one, y, 0.0, 1.0),
 }
 
-# From dL/dy and the unpacked bits.
+# From dL/dy and the unpacked zeros and ones, which may be overwritten.
 _MASKED_GRAD = {
-    "relu": lambda op, dy, mask: dy * mask,
-    "relu6": lambda op, dy, mask: dy * mask,
-    "leaky_relu": lambda op, dy, mask: torch.where(mask, dy, dy * op.slope),
-    "hardsigmoid": lambda op, dy, mask: dy * mask / 6,
+    "relu": lambda op, dy, mask: mask.mul_(dy),
+    "relu6": lambda op, dy, mask: mask.mul_(dy),
+    "leaky_relu": lambda op, dy, mask: mask.mul_(1 - op.slope).add_(op.slope).mul_(dy),
+    "hardsigmoid": lambda op, dy, mask: mask.mul_(dy).div_(6),
 }
 
 # From dL/dy and the kept input or output.
@@ -54,8 +55,8 @@ def activate(op: Activation, x: Tensor, inplace: bool = False) -> Tensor:
 
 
 def passes(op: Activation, y: Tensor) -> Tensor:
-    """Boolean: where a piecewise linear function lets the gradient through, from its output."""
-    return _PASSES[op.function](y)
+    """Ones where a piecewise linear function lets the gradient through, zeros elsewhere, from its output."""
+    return _PASSES[op.function](y.new_ones(()).expand_as(y), y)
 
 
 def masked_grad(op: Activation, dy: Tensor, mask: Tensor) -> Tensor:

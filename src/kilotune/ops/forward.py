@@ -120,7 +120,7 @@ def _max_pool_keeping(node: Any, w: Weights, x: list[Tensor], n: int) -> tuple[T
 
 def _dropout_keeping(node: Any, w: Weights, x: list[Tensor], n: int) -> tuple[Tensor, Tensor]:
     p = node.op.p if w.training else 0.0
-    mask = torch.empty_like(x[0], dtype=torch.bool).bernoulli_(1 - p)
+    mask = torch.empty_like(x[0]).bernoulli_(1 - p)
     return x[0] * mask / (1 - p), keep.pack_bits(mask, w.layout)
 
 

@@ -1,12 +1,9 @@
 """What is handed from forward to backward, in its smallest exact form: bits, window positions, channels."""
 
+from functools import cache
+
 import torch
 from torch import Tensor
-
-# Byte j of a little-endian word holds one truth value; the product moves value j to bit 56 + j without carries.
-_GATHER_BITS = 0x0102040810204080
-_REPEAT_BYTE = 0x0101010101010101
-_BIT_PER_BYTE = 0x8040201008040201 - (1 << 64)
 
 
 def _in_order(values: Tensor, layout: torch.memory_format) -> Tensor:
@@ -16,22 +13,45 @@ def _in_order(values: Tensor, layout: torch.memory_format) -> Tensor:
     return values.reshape(-1)
 
 
+@cache
+def _powers_of_two(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=dtype, device=device)
+
+
+@cache
+def _bits_of_bytes(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(256, 8): the bits of every byte, lowest first."""
+    return (torch.arange(256, device=device)[:, None] >> torch.arange(8, device=device) & 1).to(dtype)
+
+
 def pack_bits(mask: Tensor, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
-    """A boolean tensor of any shape as ``ceil(numel / 8)`` bytes, value i in bit ``i % 8`` of byte ``i // 8``."""
-    flat = _in_order(mask, layout).view(torch.uint8)
+    """A tensor of zeros and ones, of any shape and float type, as ``ceil(numel / 8)`` bytes.
+
+    Value i, in memory order, is bit ``i % 8`` of byte ``i // 8``. The product with powers of two is exact and, unlike
+    comparisons and shifts, runs vectorised on every device.
+    """
+    flat = _in_order(mask, layout)
     if flat.numel() % 8:
         flat = torch.cat([flat, flat.new_zeros(8 - flat.numel() % 8)])
-    return ((flat.view(torch.int64) * _GATHER_BITS >> 56) & 0xFF).to(torch.uint8)
+    return torch.mv(flat.view(-1, 8), _powers_of_two(flat.dtype, flat.device)).to(torch.uint8)
 
 
-def unpack_bits(bits: Tensor, shape: torch.Size, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
-    """The inverse of ``pack_bits``: a boolean tensor of ``shape``."""
-    words = bits.to(torch.int64).mul_(_REPEAT_BYTE).bitwise_and_(_BIT_PER_BYTE)
-    flat = words.view(torch.uint8)[: shape.numel()] != 0
+def unpack_bits(
+    bits: Tensor, shape: torch.Size, dtype: torch.dtype, layout: torch.memory_format = torch.contiguous_format
+) -> Tensor:
+    """The inverse of ``pack_bits``: zeros and ones of ``shape``, fresh memory."""
+    flat = _bits_of_bytes(dtype, bits.device).index_select(0, bits.to(torch.int32)).view(-1)[: shape.numel()]
     if layout is torch.channels_last and len(shape) == 4:
         n, c, h, w = shape
         return flat.view(n, h, w, c).permute(0, 3, 1, 2)
     return flat.view(shape)
+
+
+def cut_channels(x: Tensor, axis: int, index: Tensor) -> Tensor:
+    """A copy of the channels ``index`` along ``axis``, in the memory layout of ``x``."""
+    if axis == 1 and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1).index_select(3, index).permute(0, 3, 1, 2)
+    return x.index_select(axis, index)
 
 
 def pack_taps(indices: Tensor, size: tuple[int, int], op) -> Tensor:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kilotune.graph.node import Conv2d, Linear
+from kilotune.ops.keep import cut_channels
 from kilotune.update_plan import ChannelSet
 
 _conv_backward = torch.ops.aten.convolution_backward.default
@@ -22,6 +23,17 @@ def _pad(op: Conv2d, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
     return F.pad(x, (left, right, top, bottom)), (0, 0)
 
 
+def _is_matrix_product(op: Conv2d, dy: Tensor) -> bool:
+    """Whether the convolution is a linear layer on every pixel and the pixels lie one after another in memory."""
+    pointwise = op.weight_shape[2:] == (1, 1) == op.stride and op.padding == (0, 0, 0, 0) and op.groups == 1
+    return pointwise and dy.is_contiguous(memory_format=torch.channels_last)
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """(n,c,h,w) as (n h w, c)."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
 def conv2d(op: Conv2d, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     """``(n,c,h,w) -> (n,o,h',w')``."""
     x, padding = _pad(op, x)
@@ -30,6 +42,9 @@ def conv2d(op: Conv2d, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor
 
 def conv2d_input_grad(op: Conv2d, weight: Tensor, dy: Tensor, size: tuple[int, ...]) -> Tensor:
     """dL/dx (n,c,h,w) from dL/dy (n,o,h',w'); needs the weight, never the input."""
+    if _is_matrix_product(op, dy):
+        n, c, h, w = size
+        return (_pixels(dy) @ weight.flatten(1)).view(n, h, w, c).permute(0, 3, 1, 2)
     top, bottom, left, right = op.padding
     padding = (top, left)
     if not _is_even(op.padding):
@@ -60,8 +75,10 @@ def conv2d_live_grad(op: Conv2d, chosen: ChannelSet, index: Tensor, x: Tensor, d
     k, kernel = len(index), op.weight_shape[2:]
     if op.groups == 1:
         if chosen.axis == "out":
-            return conv2d_weight_grad(op, x, dy.index_select(1, index), (k, x.shape[1], *kernel), 1)
-        x = x if sliced or k == x.shape[1] else x.index_select(1, index)
+            return conv2d_weight_grad(op, x, cut_channels(dy, 1, index), (k, x.shape[1], *kernel), 1)
+        x = x if sliced or k == x.shape[1] else cut_channels(x, 1, index)
+        if _is_matrix_product(op, dy):
+            return (_pixels(x).T @ _pixels(dy)).view(k, rows, 1, 1)
         return conv2d_weight_grad(op, x, dy, (rows, k, *kernel), 1).transpose(0, 1)
     return _grouped_live_grad(op, chosen, index, x, dy, sliced)
 
@@ -72,10 +89,13 @@ def _grouped_live_grad(op: Conv2d, chosen: ChannelSet, index: Tensor, x: Tensor,
     per_group_in, per_group_out = op.weight_shape[1], op.weight_shape[0] // op.groups
     if chosen.axis == "out":
         inputs = x if sliced else _unfold_groups(x, op.groups).index_select(1, index // per_group_out).flatten(1, 2)
-        outputs = dy.index_select(1, index)
+        outputs = cut_channels(dy, 1, index)
         return conv2d_weight_grad(op, inputs, outputs, (k, per_group_in, *kernel), k)
-    inputs = x if sliced or k == x.shape[1] else x.index_select(1, index)
-    outputs = _unfold_groups(dy, op.groups).index_select(1, index // per_group_in).flatten(1, 2)
+    inputs = x if sliced or k == x.shape[1] else cut_channels(x, 1, index)
+    if per_group_out == 1:
+        outputs = cut_channels(dy, 1, index // per_group_in)
+    else:
+        outputs = _unfold_groups(dy, op.groups).index_select(1, index // per_group_in).flatten(1, 2)
     grad = conv2d_weight_grad(op, inputs, outputs, (k * per_group_out, 1, *kernel), k)
     return grad.view(k, per_group_out, *kernel)
 

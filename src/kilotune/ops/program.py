@@ -13,6 +13,7 @@ from kilotune.graph.backward import BackwardStep, Kept, StepGraph, root_of
 from kilotune.graph.node import Graph, Node
 from kilotune.ops.backward import BACKWARD
 from kilotune.ops.forward import FORWARD, FORWARD_KEEPING, Weights
+from kilotune.ops.keep import cut_channels
 from kilotune.ops.linear import bias_grad, conv2d_live_grad, linear_live_grad
 from kilotune.ops.slices import LiveBias, LiveWeight
 
@@ -95,7 +96,7 @@ class Program:
         for call in self._instructions:
             node, inputs = call.node, [values[i] for i in call.node.inputs]
             for name, value, axis, index in call.slices:
-                kept[name] = values[value].index_select(axis, index)
+                kept[name] = cut_channels(values[value], axis, index)
             if call.own is None:
                 values[node.name] = FORWARD[node.op.kind](node, call.weights, inputs, n)
             else:
