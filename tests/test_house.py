@@ -192,7 +192,8 @@ def test_module_size(module):
 
 @each_module
 def test_function_sizes(module):
-    sizes = {f"{module.path}:{f.name}": (f.end_lineno or f.lineno) - f.lineno + 1 for f in module.functions()}
+    # Without the signature, which in a command is the table of its options.
+    sizes = {f"{module.path}:{f.name}": (f.end_lineno or 0) - f.body[0].lineno + 1 for f in module.functions()}
     long = {name: n_lines for name, n_lines in sizes.items() if n_lines > MAX_FUNCTION_LINES}
     assert not long.keys() - LONG_FUNCTIONS, f"functions of more than {MAX_FUNCTION_LINES} lines: {long}"
 
