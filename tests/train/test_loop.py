@@ -40,17 +40,16 @@ def make_model(seed: int = 0) -> nn.Module:
 
 
 def make_split(n: int, seed: int) -> Split:
-    """Bars, horizontal or vertical, in the first or second half, in noise."""
+    """Horizontal stripes, vertical stripes, a chessboard or nothing, in noise."""
     draws = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % 4
-    images = torch.randint(0, 120, (n, 1, 8, 8), generator=draws)
-    for image, label in zip(images, labels, strict=True):
-        half = slice(0, 3) if label % 2 else slice(5, 8)
-        (image[0, half] if label < 2 else image[0, :, half]).add_(120)
+    row, column = torch.arange(8).view(-1, 1) % 2, torch.arange(8) % 2
+    patterns = torch.stack([row.expand(8, 8), column.expand(8, 8), row ^ column, torch.zeros(8, 8, dtype=torch.long)])
+    images = torch.randint(0, 100, (n, 1, 8, 8), generator=draws) + 155 * patterns[labels, None]
     return Split(images.to(torch.uint8), labels)
 
 
-DATA = Dataset("bars", make_split(64, 1), make_split(32, 2), CLASSES)
+DATA = Dataset("textures", make_split(64, 1), make_split(32, 2), CLASSES)
 FIELDS = {"budget": "12KiB", "augment": "none", "batch_size": 8, "lr": 0.05, "seed": 3}
 
 
@@ -64,12 +63,13 @@ def timeless(record: Record) -> dict:
     return plain | {"epochs": [epoch | {"seconds": 0} for epoch in plain["epochs"]]}
 
 
-def test_learns_within_the_budget(tmp_path):
-    tuner = make_tuner(policy="medyate", batch_size=4)
-    record = tuner.fit(DATA, DATA, epochs=8, out=tmp_path / "run")
+def test_learns_within_the_budget():
+    budget = 24 * 1024
+    tuner = make_tuner(policy="medyate", batch_size=4, optimizer="adam", lr=0.01, budget=budget)
+    record = tuner.fit(DATA, DATA, epochs=5)
     assert record.accuracy_before < 0.6
     assert record.accuracy > 0.9
-    assert record.ledger.total_bytes <= record.ledger.worst_total_bytes <= 12 * 1024
+    assert record.ledger.total_bytes <= record.ledger.worst_total_bytes <= budget
     assert all(epoch.total_bytes <= record.ledger.worst_total_bytes for epoch in record.epochs)
     assert len({epoch.channels for epoch in record.epochs}) > 1
 
@@ -124,16 +124,13 @@ def test_a_run_stopped_by_ctrl_c_and_resumed_ends_bit_for_bit_like_a_straight_on
     assert fingerprint(ends[0].generators) == fingerprint(ends[1].generators)
 
 
-def test_fitting_on_is_the_same_as_resuming(tmp_path):
-    straight, twice = make_tuner(schedule="constant"), make_tuner(schedule="constant")
+def test_fitting_on_is_the_same_as_fitting_at_once():
+    straight, twice = (make_tuner(schedule="constant", warmup_epochs=0) for _ in range(2))
     straight.fit(DATA, DATA, epochs=3)
     twice.fit(DATA, DATA, epochs=1)
     twice.fit(DATA, DATA, epochs=3)
-    assert len(twice.record.epochs) == 3
-    # A run of one epoch warms up for fewer steps, so the first epochs differ; the draws do not.
-    assert [epoch.channels for epoch in twice.record.epochs[:1]] == [
-        epoch.channels for epoch in straight.record.epochs[:1]
-    ]
+    assert timeless(twice.record) == timeless(straight.record)
+    assert fingerprint(twice.model.state_dict()) == fingerprint(straight.model.state_dict())
 
 
 def test_leaves_the_global_generator_alone():

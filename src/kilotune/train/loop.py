@@ -48,6 +48,7 @@ class FineTuner:
         self,
         model: torch.nn.Module,
         example: torch.Tensor,
+        /,
         budget: str | int | None = None,
         policy: str = "medyate",
         seed: int = 0,
