@@ -43,6 +43,11 @@ class Task:
             )
         return self.ranking.scores(metric)
 
+    def last_biases(self, n_layers: int) -> tuple[str, ...]:
+        """Names of those of the last ``n_layers`` layers before the classifier that have a bias."""
+        last = self.graph.body[max(0, len(self.graph.body) - n_layers) :]
+        return tuple(layer.name for layer in last if layer.has_bias)
+
     def ranked(self, metric: Metric) -> np.ndarray:
         """Rows of the table (layers,), highest score first, ties in forward order."""
         return np.argsort(-self.scores(metric), kind="stable")

@@ -101,5 +101,4 @@ def _last(task: Task, n_biases: int, with_weights: int) -> Bound:
     """The biases of the last ``n_biases`` layers and all channels of the last ``with_weights`` layers."""
     n_layers = len(task.table.names)
     caps = np.where(np.arange(n_layers) >= n_layers - with_weights, task.table.channels, 0)
-    biases = tuple(layer.name for layer in task.graph.body[n_layers - n_biases :] if layer.has_bias)
-    return Bound(tuple(caps.tolist()), int(caps @ task.table.cost), biases)
+    return Bound(tuple(caps.tolist()), int(caps @ task.table.cost), task.last_biases(n_biases))

@@ -28,7 +28,8 @@ class Dgsu(Policy):
     frozen: share of the layers, from the input, that is never trained; the default leaves MobileNetV2's layers from the
     96-channel stage on. n_stages: the layers behind are cut into this many runs of equal length. decay: ratio of a
     stage's share of channels to that of the stage before. traversal: "cyclic" walks each layer's channels in a random
-    order round and round, so that all are trained equally often; "independent" draws them anew.
+    order round and round, so that all are trained equally often; "independent" draws them anew. biases: those of this many last layers are trained
+    besides, at every step.
     """
 
     name: ClassVar[str] = "dgsu"
@@ -37,6 +38,7 @@ class Dgsu(Policy):
     n_stages: Annotated[int, Meta(ge=1)] = 4
     decay: Annotated[float, Meta(gt=0, le=1)] = 0.5
     traversal: Literal["cyclic", "independent"] = "cyclic"
+    biases: Annotated[int, Meta(ge=0)] = 0
 
     def sizes(self, task: Task) -> range:
         """Up to the size at which the first trained stage is trained whole."""
@@ -49,7 +51,8 @@ class Dgsu(Policy):
         """Exactly what every draw takes."""
         counts = self._counts(task.table, size)
         state = int(task.table.channels[counts > 0].sum()) if self.traversal == "cyclic" else 0
-        return Bound(tuple(counts.tolist()), int(counts @ task.table.cost), state_elements=state)
+        elements = int(counts @ task.table.cost)
+        return Bound(tuple(counts.tolist()), elements, task.last_biases(self.biases), state_elements=state)
 
     def draw(self, task: Task, size: int, state: State, rng: Pcg32) -> tuple[ChannelSet, ...]:
         """The next channels of each trained layer."""

@@ -2,8 +2,11 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
 from kilotune.errors import BudgetError
 from kilotune.memory.cost import ChannelTable
@@ -41,8 +44,15 @@ def affordable(table: ChannelTable, rows: np.ndarray, budget: int) -> np.ndarray
     return kept
 
 
+@dataclass(frozen=True)
 class SpendingPolicy(Policy):
-    """A policy whose size is a number of elements, spent on channels of a pool of layers along an order."""
+    """A policy whose size is a number of elements, spent on channels of a pool of layers along an order.
+
+    biases: the biases of this many last layers before the classifier are trained besides, in every draw; the papers train
+    the shifts of batch norm in all layers and count them nowhere, the ``total`` ledger counts them.
+    """
+
+    biases: Annotated[int, Meta(ge=0)] = 0
 
     @abstractmethod
     def layers(self, task: Task) -> np.ndarray:
@@ -68,7 +78,8 @@ class SpendingPolicy(Policy):
         caps = np.zeros_like(table.channels)
         caps[rows] = np.minimum(table.channels[rows], size // table.cost[rows])
         elements = min(size, int(table.cost[rows] @ table.channels[rows]))
-        return Bound(tuple(caps.tolist()), elements, state_elements=self.state_elements(table, rows))
+        biases = task.last_biases(self.biases)
+        return Bound(tuple(caps.tolist()), elements, biases, state_elements=self.state_elements(table, rows))
 
     def state_elements(self, table: ChannelTable, rows: np.ndarray) -> int:
         """Numbers kept between draws for the pool ``rows``."""
