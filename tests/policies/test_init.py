@@ -131,7 +131,7 @@ def test_options_may_be_text():
     [
         ("adam", {}, "there is no policy 'adam'; choose from full, classifier, bias"),
         ("full", {"k": 3}, "policy full has no option k; it has none"),
-        ("medyate", {"alpha": 0.1}, "policy medyate has no option alpha; it has alpha_opt, k, boosted"),
+        ("medyate", {"alpha": 0.1}, "policy medyate has no option alpha; it has biases, alpha_opt, k, boosted"),
         ("medyate", {"alpha_opt": 1.5}, r"policy medyate cannot take these options: .*alpha_opt"),
         ("medyate", {"k": "many"}, r"policy medyate cannot take these options: .*k"),
         ("trady", {"share": 0}, r"policy trady cannot take these options: .*share"),
