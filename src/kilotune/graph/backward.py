@@ -103,9 +103,14 @@ def check_plan(graph: Graph, plan: UpdatePlan) -> None:
             raise PlanError(f"{name} has neither a bias nor a folded batch norm, so its bias cannot be trained")
     named = {chosen.layer for chosen in plan.channels} | set(plan.biases)
     if plan.classifier and graph.classifier in named:
-        raise PlanError(f"{graph.classifier} is the classifier; it is trained whole by classifier=True, leave it out of the rest")
+        raise PlanError(
+            f"{graph.classifier} is the classifier; it is trained whole by classifier=True, leave it out of the rest"
+        )
     for name in plan.pool:
         graph.find_layer(name)
+    strangers = [chosen.layer for chosen in plan.channels if plan.pool and chosen.layer not in plan.pool]
+    if strangers:
+        raise PlanError(f"the plan trains {', '.join(strangers)}, which is not in its pool; add it to the pool")
 
 
 def whole_classifier(graph: Graph, plan: UpdatePlan) -> ChannelSet | None:
@@ -151,7 +156,9 @@ class _Differentiation:
                 active.add(node.name)
                 yield BackwardStep(node, wanted, channels, bias, tuple(self._kept(node, wanted, layer, channels)))
 
-    def _kept(self, node: Node, wanted: tuple[bool, ...], layer: Layer | None, channels: ChannelSet | None) -> Iterator[Kept]:
+    def _kept(
+        self, node: Node, wanted: tuple[bool, ...], layer: Layer | None, channels: ChannelSet | None
+    ) -> Iterator[Kept]:
         if layer is not None and channels is not None:
             yield self._kept_input(node, layer, channels)
         elif any(wanted):

@@ -48,7 +48,9 @@ class Call:
         names = tuple(self.value(item).name for item in inputs)
         name = f"{self.name}.{len(self.nodes)}" if self.nodes else self.name
         info = info or self.results[0]
-        self.nodes.append(Node(name, op, names, info, self.module or self.name if layer is None else layer, self.source))
+        self.nodes.append(
+            Node(name, op, names, info, self.module or self.name if layer is None else layer, self.source)
+        )
         return Value(name, info)
 
     def value(self, item: Any) -> Value:
@@ -132,6 +134,8 @@ def _clamp(call: Call) -> Value:
 
 
 def _leaky_relu(call: Call) -> Value:
+    if call["negative_slope"] < 0:
+        raise Refused("a negative slope, which hides the sign of the input; use a slope of at least 0")
     return call.emit(ops.Activation("leaky_relu", float(call["negative_slope"])), [call["self"]])
 
 
@@ -234,11 +238,11 @@ def _transpose(call: Call) -> Value:
 def _cut(call: Call, axis: int, start: int, stop: int, step: int = 1) -> Value:
     source = call["self"]
     axis, size = _axis(axis, len(source.info.shape)), source.info.shape[axis]
+    if axis == source.info.batch_axis and call.results[0].batch_axis is None:
+        raise Refused("a slice of the batch; treat every example alike")
     start, stop = (min(max(bound + size if bound < 0 else bound, 0), size) for bound in (start, min(stop, size)))
     if (start, stop, step) == (0, size, 1):
         return source
-    if axis == source.info.batch_axis:
-        raise Refused("a slice of the batch; treat every example alike")
     shape = list(source.info.shape)
     shape[axis] = len(range(start, stop, step))
     return call.emit(ops.Slice(axis, start, stop, step), [source], TensorInfo(tuple(shape), source.info.batch_axis))

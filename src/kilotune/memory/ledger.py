@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from kilotune.errors import PlanError
-from kilotune.graph.backward import StepGraph
+from kilotune.graph.backward import StepGraph, check_plan
 from kilotune.graph.node import Graph, Layer
 from kilotune.memory.arena import Arena, pack
 from kilotune.memory.lifetime import Timeline
@@ -78,8 +78,11 @@ class LedgerReport:
 
 def ledger(graph: Graph, plan: UpdatePlan, batch: int = 1, accounting: Accounting | None = None) -> LedgerReport:
     """What ``plan`` costs on ``graph``. Raises PlanError where the plan does not fit the network."""
+    check_plan(graph, plan)
     accounting = accounting or Accounting(batch=batch)
-    layout = Layout.of(graph, plan.pool or tuple(c.layer for c in plan.channels), plan.biases, plan.classifier, accounting)
+    layout = Layout.of(
+        graph, plan.pool or tuple(c.layer for c in plan.channels), plan.biases, plan.classifier, accounting
+    )
     return layout.report(plan)
 
 
@@ -196,7 +199,9 @@ def _knapsack(value: np.ndarray, cost: np.ndarray, caps: np.ndarray, budget: int
 
 def _resident(graph: Graph, step_graph: StepGraph, accounting: Accounting) -> dict[str, int]:
     """What is trained in every draw and stays in RAM: biases and the classifier."""
-    biases = sum(graph.layer[s.node.layer].out_channels for s in step_graph.steps if s.bias and s.node.layer != graph.classifier)
+    biases = sum(
+        graph.layer[s.node.layer].out_channels for s in step_graph.steps if s.bias and s.node.layer != graph.classifier
+    )
     classifier = 0
     if step_graph.plan.classifier and graph.classifier is not None:
         layer = graph.layer[graph.classifier]

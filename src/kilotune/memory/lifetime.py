@@ -85,12 +85,14 @@ class Timeline:
         return aligned(info.elements * scale * self.element_bytes)
 
     def _last_reads(self) -> dict[str, int]:
-        """Last step that reads each root value."""
-        root, last = root_of(self.step_graph.graph), {}
+        """Last step that reads each root value; parameters have no buffer here."""
+        root = root_of(self.step_graph.graph)
+        last: dict[str, int] = {}
         for node in self._forward:
             last.setdefault(root[node.name], self.forward_at[node.name])
             for name in node.inputs:
-                last[root[name]] = self.forward_at[node.name]
+                if root[name] in last:
+                    last[root[name]] = self.forward_at[node.name]
         last[root[self.step_graph.graph.output]] = self.loss_at
         for step in self.step_graph.steps:
             for kept in step.kept:
@@ -107,7 +109,9 @@ class Timeline:
             if root[node.name] != node.name:
                 continue
             now, end = self.forward_at[node.name], last[node.name]
-            source = next((root[name] for name in _overwritable(node) if self._may_overwrite(node, root[name], now, last)), None)
+            source = next(
+                (root[name] for name in _overwritable(node) if self._may_overwrite(node, root[name], now, last)), None
+            )
             if source is None:
                 kind: Kind = "input" if isinstance(node.op, ops.Input) else "activation"
                 place[node.name] = node.name
@@ -137,7 +141,9 @@ def _overwritable(node: Node) -> tuple[str, ...]:
     """Inputs that the node may overwrite with its output, best first."""
     if isinstance(node.op, ops.Add):
         return node.inputs
-    depthwise = isinstance(node.op, ops.Conv2d) and node.op.groups == node.op.weight_shape[0] > 1 == node.op.weight_shape[1]
+    depthwise = (
+        isinstance(node.op, ops.Conv2d) and node.op.groups == node.op.weight_shape[0] > 1 == node.op.weight_shape[1]
+    )
     element_wise = isinstance(node.op, ops.Activation | ops.Affine | ops.BatchNorm | ops.Dropout)
     return node.inputs[:1] if depthwise or element_wise else ()
 

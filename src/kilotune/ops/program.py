@@ -65,7 +65,9 @@ class Program:
     ):
         self.step_graph = graph
         self.live = [*live_weights.values(), *live_biases.values()]
-        self.kept_names = [kept.name for kept in graph.kept if kept.counted or isinstance(_root(graph, kept).op, ops.Input)]
+        self.kept_names = [
+            kept.name for kept in graph.kept if kept.counted or isinstance(_root(graph, kept).op, ops.Input)
+        ]
         self._parameters = {
             node.name: weights[node.name].weight for node in graph.graph.nodes if isinstance(node.op, ops.Parameter)
         }
@@ -130,7 +132,8 @@ class Program:
         return grads
 
     def _fetch(self, thing: Kept, kept: dict[str, Tensor], n: int) -> Tensor:
-        return kept[thing.name].view(self._infos[thing.value].at(n)) if thing.form == "value" else kept[thing.name]
+        # A value kept in the memory layout channels_last has no view in another shape.
+        return kept[thing.name].reshape(self._infos[thing.value].at(n)) if thing.form == "value" else kept[thing.name]
 
     def _live_grads(self, call: BackwardCall, kept: dict, dy: Tensor, grads: list[Tensor | None], n: int) -> None:
         op = call.step.node.op
@@ -229,6 +232,8 @@ class StepFunction(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, dy: Tensor):
         if ctx.versions != [tensor._version for tensor in ctx.parameters]:
-            raise RuntimeError("trained weights were changed between forward and backward; call backward() before the optimizer")
+            raise RuntimeError(
+                "trained weights were changed between forward and backward; call backward() before the optimizer"
+            )
         grads = ctx.program.backward(ctx.saved_tensors, dy, ctx.n)
         return None, None, *grads
