@@ -1,0 +1,147 @@
+"""``kilotune finetune``: the main job."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kilotune.cli import options
+from kilotune.cli.output import emit, log_on_stderr, use_threads
+
+if TYPE_CHECKING:
+    from kilotune.train.recipe import Recipe
+    from kilotune.train.record import Record
+
+_Out = Annotated[Path | None, typer.Option(help="Folder of the run [default: runs/<model>-<data>-<policy>-<seed>]")]
+
+
+def finetune(
+    context: typer.Context,
+    model: Annotated[str, typer.Option(help="A model of the zoo, or your own as module:callable.")],
+    data: options.Data,
+    weights: options.Weights = None,
+    budget: options.OptionalBudget = None,
+    ledger: options.Ledger = "total",
+    policy: options.PolicyName = "medyate",
+    option: options.PolicyOptions = None,
+    redraw: options.Redraw = "policy",
+    input: options.FittingInput = None,
+    epochs: options.Epochs = 10,
+    lr: options.LearningRate = 0.125,
+    batch_size: options.BatchSize = 32,
+    optimizer: options.Optimizer = "sgd",
+    augment: options.Augment = "crop",
+    train_limit: options.TrainLimit = None,
+    eval_limit: options.EvalLimit = None,
+    seed: options.Seed = 0,
+    precision: options.Precision = "float32",
+    channels_last: options.ChannelsLast = False,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    out: _Out = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Fine-tune a network on a data set inside a memory budget.
+
+    The selection is the largest whose every draw fits the budget. Writes a run folder: the record run.json, the tuned
+    weights, update.safetensors (what changed), a checkpoint per epoch, and a log. After Ctrl-C, `kilotune resume` goes
+    on where the last epoch ended.
+    """
+    use_threads(threads)
+    folder = out or Path("runs") / _folder_name(model, data, policy, seed)
+    emit_summary(folder, _carry_out(_recipe(context.params), folder), as_json)
+
+
+def _recipe(given: dict[str, Any]) -> "Recipe":
+    """The recipe that the command line describes; options have the names of its fields."""
+    from kilotune.train.recipe import Recipe
+
+    fields = {name: given[name] for name in Recipe.__struct_fields__ if name in given}
+    shape = given["input"] and list(given["input"])
+    return Recipe.of(**fields | {"input": shape, "options": options.parse_policy_options(given["option"])})
+
+
+def _carry_out(recipe: "Recipe", folder: Path) -> "Record":
+    from kilotune.train import run
+
+    _refuse_overwriting(folder)
+    sized = recipe.but(input=recipe.input or _default_input(recipe))
+    with log_on_stderr():
+        return run.finetune(sized, folder)
+
+
+def emit_summary(folder: Path, record: "Record", as_json: bool) -> None:
+    """Print the result of a run."""
+    result = {"run": str(folder)} | record.summary()
+    emit(result, as_json, lambda: _summary_text(result))
+
+
+def _summary_text(result: dict[str, Any]) -> str:
+    from kilotune.report.table import text_table
+    from kilotune.units import format_bytes
+
+    ledger = result["ledger"]
+    rows = [
+        (
+            epoch["epoch"],
+            f"{epoch['loss']:.4f}",
+            f"{epoch['val_loss']:.4f}",
+            f"{epoch['accuracy']:.2%}",
+            epoch["total_bytes"],
+            f"{epoch['seconds']:.1f}",
+        )
+        for epoch in result["epochs"]
+    ]
+    figures = [
+        ("accuracy before", f"{result['accuracy_before']:.2%}"),
+        ("accuracy", f"{result['accuracy']:.2%}, best {result['best_accuracy']:.2%}"),
+        ("selection ledger", format_bytes(ledger["selection_bytes"])),
+        ("saved for backward", format_bytes(ledger["saved_bytes"])),
+        (
+            "total ledger",
+            f"{format_bytes(ledger['total_bytes'])}, worst case {format_bytes(ledger['worst_total_bytes'])}",
+        ),
+        ("time", f"{result['seconds']:.1f} s"),
+        ("run", result["run"]),
+    ]
+    epochs = text_table(["epoch", "loss", "val loss", "accuracy", "total B", "s"], rows)
+    return "\n\n".join([epochs, text_table([result["policy"], result["status"]], figures, n_left=2)])
+
+
+def _folder_name(model: str, data: str, policy: str, seed: int) -> str:
+    names = model.replace(":", "."), Path(data).resolve().stem, policy
+    return "-".join([*names, str(seed)])
+
+
+def _refuse_overwriting(folder: Path) -> None:
+    from kilotune.errors import RunError
+
+    if (folder / "run.json").exists():
+        raise RunError(f"{folder} already holds a run; go on with `kilotune resume {folder}`, or choose another --out")
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file, a run needs a folder; choose another --out")
+
+
+def _default_input(recipe: "Recipe") -> tuple[int, ...]:
+    """See ``options.FittingInput``; without a budget, the size of the weights."""
+    from kilotune.cli.fitting import Fitter
+    from kilotune.cli.network import Network
+    from kilotune.data.sets import load
+    from kilotune.memory.ledger import Accounting
+    from kilotune.policies import make
+    from kilotune.train.optim import ledger_name
+    from kilotune.update_plan import Budget
+
+    assert recipe.model is not None
+    assert recipe.data is not None
+    # Only the classes and the number of channels matter here: one training image, as small as possible.
+    dataset = load(recipe.data, size=1, seed=recipe.seed, train_limit=1)
+    channels = dataset.train.images.shape[1]
+    network = Network.load(recipe.model, recipe.weights, dataset.n_classes, recipe.seed)
+    ceiling = network.side_for(dataset)
+    if recipe.budget is None:
+        return channels, ceiling, ceiling
+    policy, budget = make(recipe.policy, **recipe.options), Budget.parse(recipe.budget, recipe.ledger)
+    accounting = Accounting(optimizer=ledger_name(recipe))
+    fitter = Fitter(network, policy, budget, accounting, recipe.seed, channels=channels, ceiling=ceiling)
+    return fitter.fit(None).fitting.task.graph.input.shape[1:]

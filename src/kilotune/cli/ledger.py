@@ -1,0 +1,75 @@
+"""``kilotune ledger``: what a plan file costs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kilotune.cli import options
+from kilotune.cli.output import emit
+
+if TYPE_CHECKING:
+    from kilotune.memory.ledger import LedgerReport
+    from kilotune.update_plan import UpdatePlan
+
+
+def ledger(
+    model: options.Model,
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan written by `kilotune plan --out`.")],
+    input: options.Input = None,
+    classes: options.Classes = None,
+    weights: options.Weights = None,
+    optimizer: options.Optimizer = "sgd",
+    accumulate: options.Accumulate = True,
+    batch: options.Batch = 1,
+    as_json: options.AsJson = False,
+) -> None:
+    """What a plan file costs on a network: channels of each layer, both ledgers, and who lives when."""
+    from kilotune.cli.network import Network
+    from kilotune.memory.ledger import Accounting, Layout
+    from kilotune.report.accounts import account_text
+
+    update = _read(plan)
+    network = Network.load(model, weights, classes)
+    graph = network.capture(input or (3, network.side, network.side))
+    pool = update.pool or tuple(chosen.layer for chosen in update.channels)
+    layout = Layout.of(graph, pool, update.biases, update.classifier, Accounting(batch, accumulate, optimizer))
+    report = layout.report(update)
+    facts = {"model": model, "input": graph.input.shape[1:]} | ledger_facts(update, report)
+    emit(facts, as_json, lambda: account_text(graph, update, layout, report))
+
+
+def ledger_facts(update: "UpdatePlan", report: "LedgerReport") -> dict[str, Any]:
+    """Both ledgers of a plan and the plan itself, as JSON data."""
+    return {
+        "selection": {
+            "elements": report.selection_elements,
+            "bytes": report.selection_bytes,
+            "weight_elements": report.weight_elements,
+            "activation_elements": report.activation_elements,
+        },
+        "total": {
+            "bytes": report.total_bytes,
+            "by_kind": report.by_kind,
+            "peak_step": report.peak_step,
+            "lower_bound_bytes": report.lower_bound_bytes,
+        },
+        "saved": {"bytes": report.saved_bytes, "by_layer": report.by_layer},
+        "channels": update.channels,
+        "biases": update.biases,
+        "classifier": update.classifier,
+    }
+
+
+def _read(path: Path) -> "UpdatePlan":
+    from kilotune.errors import PlanError
+    from kilotune.update_plan import UpdatePlan
+
+    try:
+        return UpdatePlan.from_json(path.read_bytes())
+    except OSError as error:
+        raise PlanError(
+            f"cannot read the plan {path}: {error.strerror}; write one with `kilotune plan --out`"
+        ) from error
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from error

@@ -1,0 +1,55 @@
+"""The network a command talks about, under the name the user gave it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kilotune.data.images import Dataset
+    from kilotune.graph.node import Graph
+    from kilotune.models import Loaded
+
+# Input size of the papers, taken where the weights do not say theirs.
+PAPER_SIDE = 128
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model with its weights, called as the user called it."""
+
+    name: str
+    loaded: "Loaded"
+
+    @classmethod
+    def load(cls, name: str, weights: str | None, classes: int | None, seed: int = 0) -> "Network":
+        """See ``models.load`` for the arguments and errors."""
+        from kilotune import models
+
+        return cls(name, models.load(name, weights, classes, seed))
+
+    @property
+    def side(self) -> int:
+        """Height and width of the inputs its weights were trained with, 128 where that is unknown."""
+        return self.loaded.resolution or PAPER_SIDE
+
+    def side_for(self, dataset: "Dataset") -> int:
+        """Height and width of inputs for a data set: ``side``, or where the user's own model has none, the data's own.
+
+        The images of a folder have no size of their own.
+        """
+        if self.loaded.resolution or ":" not in self.name or Path(dataset.name).is_dir():
+            return self.side
+        return max(dataset.train.images.shape[2:])
+
+    def capture(self, shape: tuple[int, ...]) -> "Graph":
+        """The network for inputs (c, h, w); raises as ``graph.capture`` does."""
+        import torch
+
+        from kilotune.graph.capture import capture
+
+        return replace(capture(self.loaded.model, torch.zeros(1, *shape)), model=self.name)
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """``(3, 64, 64)`` -> ``"3x64x64"``."""
+    return "x".join(map(str, shape))

@@ -1,0 +1,140 @@
+"""Arguments that several commands share, each with one help text."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import typer
+
+from kilotune.errors import BudgetError
+from kilotune.units import parse_bytes
+
+
+class Shape(NamedTuple):
+    """Size of one input."""
+
+    channels: int
+    height: int
+    width: int
+
+
+def _parse_shape(text: str) -> Shape:
+    sizes = text.lower().split("x")
+    if len(sizes) != 3 or not all(size.isdigit() and int(size) for size in sizes):
+        raise typer.BadParameter(f"{text!r} is not an input size; write channels x height x width, such as 3x128x128")
+    return Shape(*map(int, sizes))
+
+
+def _parse_budget(text: str) -> int:
+    try:
+        return parse_bytes(text)
+    except BudgetError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _parse_redraw(text: str) -> str | int:
+    return int(text) if text.isdigit() else text
+
+
+def parse_policy_options(given: list[str] | None) -> dict[str, Any]:
+    """``["k=3"]`` -> ``{"k": "3"}``; the policy converts the values. Raises a usage error where there is no ``=``."""
+    pairs = [text.partition("=") for text in given or ()]
+    wrong = [name for name, equals, _ in pairs if not equals]
+    if wrong:
+        raise typer.BadParameter(f"{wrong[0]!r} is not name=value", param_hint="'--option'")
+    return {name: value for name, _, value in pairs}
+
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model of the zoo, or your own as module:callable.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="A .safetensors, .pt or .pth file, or an entry of $KILOTUNE_DATA/weights/models.json."),
+]
+Classes = Annotated[
+    int | None, typer.Option(min=1, help="Number of classes [default: those of the weights, or of the model]")
+]
+Input = Annotated[
+    Shape | None,
+    typer.Option(
+        parser=_parse_shape,
+        metavar="CxHxW",
+        help="Input size [default: that of the weights, 128x128 where it is unknown]",
+    ),
+]
+FittingInput = Annotated[
+    Shape | None,
+    typer.Option(
+        parser=_parse_shape,
+        metavar="CxHxW",
+        help="Input size. Default with the total ledger: the largest square, in steps of 8 up to the size of the "
+        "weights (128 where it is unknown), at which the worst case of the policy fits the budget with at least 1/32 "
+        "of it spent on trained channels. Default with the selection ledger: 128x128, the size of the papers.",
+    ),
+]
+Budget = Annotated[
+    int,
+    typer.Option(parser=_parse_budget, metavar="B", help="Memory that is never exceeded: 256KiB, 1.5MiB, 65536."),
+]
+OptionalBudget = Annotated[
+    int | None,
+    typer.Option(
+        parser=_parse_budget,
+        metavar="B",
+        help="Memory that is never exceeded: 256KiB, 1.5MiB, 65536 [default: no limit]",
+    ),
+]
+Ledger = Annotated[
+    Literal["total", "selection"],
+    typer.Option(
+        help="What the budget counts: all RAM of a training step at batch 1, or weights + inputs of the chosen "
+        "channels as in the papers."
+    ),
+]
+PolicyName = Annotated[
+    str,
+    typer.Option(
+        help="How channels are chosen: full, classifier, bias, last, sparse_update, random, static_random, "
+        "topk_random_static, trady, medyate, dgsu."
+    ),
+]
+PolicyOptions = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME=VALUE", help="An option of the policy; may be given several times."),
+]
+RankingFile = Annotated[
+    Path | None,
+    typer.Option(help="Layer ranking made by `kilotune rank` [default: the one shipped, or one from layer shapes]"),
+]
+Data = Annotated[
+    str,
+    typer.Option(help="cifar10, cifar100, flowers102 or vww96 in $KILOTUNE_DATA, a folder of images, or an .npz file."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Decides every random choice.")]
+Optimizer = Annotated[str, typer.Option(help="sgd, momentum, rmsprop, adagrad, adam or adamw.")]
+Accumulate = Annotated[
+    bool,
+    typer.Option(
+        "--accumulate/--no-accumulate",
+        help="Whether gradients are summed over several samples before an update, which takes a buffer that stays.",
+    ),
+]
+Batch = Annotated[int, typer.Option(min=1, help="Samples in memory at once.")]
+TrainLimit = Annotated[int | None, typer.Option(min=1, help="Train on at most so many images.")]
+EvalLimit = Annotated[int | None, typer.Option(min=1, help="Evaluate on at most so many images.")]
+Epochs = Annotated[int, typer.Option(min=1, help="Epochs, warm-up included.")]
+LearningRate = Annotated[float, typer.Option(help="Peak learning rate.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per optimiser step.")]
+Redraw = Annotated[
+    str,
+    typer.Option(
+        parser=_parse_redraw,
+        metavar="WHEN",
+        help="When a new selection is drawn: policy (as its paper does), never, epoch, step, or a number of steps.",
+    ),
+]
+Augment = Annotated[str, typer.Option(help="How training images are varied: crop, shift or none.")]
+Precision = Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of activations.")]
+ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="Memory layout that some CPUs and GPUs prefer.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads [default: all cores]")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
