@@ -83,7 +83,7 @@ def _conv2d(call: Call) -> Value:
         raise Refused("the weight is computed; keep it a plain parameter of the module")
     shape = call["weight"].shape
     stride, dilation = _pair(call["stride"]), _pair(call["dilation"])
-    height, width = call["input"].info.shape[2:]
+    height, width = call.value(call["input"]).info.shape[2:]
     padding = _padding(call["padding"], (height, width), shape[2:], stride, dilation)
     op = ops.Conv2d(
         call["weight"].tensor, shape, _parameter(call["bias"], "bias"), stride, padding, dilation, call["groups"]
@@ -115,8 +115,9 @@ def _linear(call: Call) -> Value:
 def _batch_norm(call: Call) -> Value:
     if call["running_mean"] is None:
         raise Refused("a batch norm without running statistics; use track_running_stats=True")
-    names = [_parameter(call[key], key) for key in ("weight", "bias", "running_mean", "running_var")]
-    return call.emit(ops.BatchNorm(ops.FoldedNorm(*names, call["eps"])), [call["input"]])  # type: ignore[arg-type]
+    weight, bias = (_parameter(call[key], key) for key in ("weight", "bias"))
+    mean, variance = call["running_mean"].tensor, call["running_var"].tensor
+    return call.emit(ops.BatchNorm(ops.FoldedNorm(weight, bias, mean, variance, call["eps"])), [call["input"]])
 
 
 def _activation(function: str) -> Callable[[Call], Value]:
@@ -207,7 +208,7 @@ def _axis(axis: int, rank: int) -> int:
 
 
 def _mean(call: Call) -> Value:
-    info = call["self"].info
+    info = call.value(call["self"]).info
     axes = tuple(sorted(_axis(axis, len(info.shape)) for axis in call["dim"] or range(len(info.shape))))
     if info.batch_axis in axes:
         raise Refused("a mean over the batch; average over other axes")
@@ -227,7 +228,7 @@ def _permute(call: Call) -> Value:
 
 
 def _transpose(call: Call) -> Value:
-    rank = len(call["self"].info.shape)
+    rank = len(call.value(call["self"]).info.shape)
     axes = list(range(rank))
     first, second = (call["dim0"], call["dim1"]) if "dim0" in call.arguments else (0, rank - 1)
     first, second = _axis(first, rank), _axis(second, rank)
@@ -236,7 +237,7 @@ def _transpose(call: Call) -> Value:
 
 
 def _cut(call: Call, axis: int, start: int, stop: int, step: int = 1) -> Value:
-    source = call["self"]
+    source = call.value(call["self"])
     axis, size = _axis(axis, len(source.info.shape)), source.info.shape[axis]
     if axis == source.info.batch_axis and call.results[0].batch_axis is None:
         raise Refused("a slice of the batch; treat every example alike")
@@ -254,7 +255,7 @@ def _slice(call: Call) -> Value:
 
 
 def _select(call: Call) -> Value:
-    index = call["index"] % call["self"].info.shape[call["dim"]]
+    index = call["index"] % call.value(call["self"]).info.shape[call["dim"]]
     return call.emit(ops.Reshape(), [_cut(call, call["dim"], index, index + 1)])
 
 
@@ -308,8 +309,8 @@ def _dropout(call: Call) -> Value:
 
 
 def _layer_norm(call: Call) -> Value:
-    names = [_parameter(call[key], key) for key in ("weight", "bias")]
-    return call.emit(ops.LayerNorm(len(call["normalized_shape"]), *names, call["eps"]), [call["input"]])
+    weight, bias = (_parameter(call[key], key) for key in ("weight", "bias"))
+    return call.emit(ops.LayerNorm(len(call["normalized_shape"]), weight, bias, call["eps"]), [call["input"]])
 
 
 def _softmax(call: Call) -> Value:
@@ -326,7 +327,7 @@ def _matmul(call: Call) -> Value:
 def _attention(call: Call) -> Value:
     if call["attn_mask"] is not None or call["is_causal"] or call["dropout_p"] or call["enable_gqa"]:
         raise Refused("attention with a mask or dropout; use plain attention")
-    query, key, value = call["query"].info, call["key"].info, call["value"]
+    query, key, value = call.value(call["query"]).info, call.value(call["key"]).info, call["value"]
     scale = query.shape[-1] ** -0.5 if call["scale"] is None else call["scale"]
     scores = TensorInfo((*query.shape[:-1], key.shape[-2]), query.batch_axis)
     product = call.emit(ops.MatMul(True, scale), [call["query"], call["key"]], scores)
