@@ -1,0 +1,90 @@
+"""A model and a callback for the ``Trainer`` of Hugging Face: ``pip install kilotune[transformers]``."""
+
+from typing import Any
+
+import torch
+from msgspec import structs
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from kilotune.integrations.redrawing import Redrawing
+
+
+class SparseModel(nn.Module):
+    """An image classifier under a memory budget, as ``Trainer`` wants it: keyword arguments in, loss and logits out.
+
+        sparse = SparseModel(model, example, budget="256KiB", optimizer="adamw")
+        Trainer(sparse, arguments, train_dataset=data, callbacks=[RedrawCallback(sparse)]).train()
+
+    model: a model of transformers, whose layers are then called ``model.…`` in plans, or any module (n, c, h, w) ->
+    (n, classes); it is on the device where it is to be trained. It holds the trained weights when training ends: save that
+    one, and give ``save_strategy="no"``, since this module's own parameters are the live slices only.
+    fields: as for ``Redrawing``; ``optimizer`` names the one that Trainer will use, by default "adamw" as there.
+    """
+
+    main_input_name = "pixel_values"
+
+    def __init__(self, model: nn.Module, example: Tensor, budget: str | int, **fields: Any):
+        super().__init__()
+        network = _Logits(model) if isinstance(model, PreTrainedModel) else model
+        self.redrawing = Redrawing(network, example, **{"budget": budget, "optimizer": "adamw", **fields})
+        self.step = self.redrawing.step
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """Logits (n, classes) and, with ``labels`` (n,), their mean cross-entropy."""
+        logits = self.step(pixel_values)
+        return {"logits": logits} if labels is None else {"loss": cross_entropy(logits, labels), "logits": logits}
+
+
+class RedrawCallback(TrainerCallback):
+    """Redraws the plan of a ``SparseModel`` as its policy wants, and adds the bytes to the Trainer's log."""
+
+    def __init__(self, sparse: SparseModel):
+        self._redrawing = sparse.redrawing
+        self._epoch, self._index = 0, 0
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
+    ) -> None:
+        """Count steps from here."""
+        self._epoch, self._index = round(state.epoch or 0), 0
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: torch.optim.Optimizer | None = None,
+        **rest: Any,
+    ) -> None:
+        """Redraw if it is due."""
+        assert optimizer is not None  # Trainer hands it to every callback while training.
+        # accelerate wraps the optimiser; what is exchanged must be the parameters of the one inside.
+        self._redrawing.before_step(self._epoch, self._index, getattr(optimizer, "optimizer", optimizer))
+        self._index += 1
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
+    ) -> None:
+        """Observe the gradients, after Trainer's clipping (``max_grad_norm``)."""
+        self._redrawing.before_update()
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
+        """Both ledgers of the last plan of the epoch, and the worst case, into ``state.log_history``."""
+        figures = structs.asdict(self._redrawing.figures())
+        entry = {f"kilotune_{name}": value for name, value in figures.items()}
+        state.log_history.append({"epoch": state.epoch, "step": state.global_step, **entry})
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
+        """Write the trained slices into the user's model."""
+        self._redrawing.step.sync()
+
+
+class _Logits(nn.Module):
+    def __init__(self, model: PreTrainedModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(pixel_values=x).logits
