@@ -27,7 +27,7 @@ def make(classes=3):
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, classes),
     )
 """
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 300
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from kilotune.train.stepping import Batch
 
 Source = Dataset | Split | Iterable[Any]
 EVALUATION_BATCH = 128
+_HALF = (0.5,)
 
 
 class Feed:
@@ -82,4 +83,4 @@ class Feed:
 
 def _augment(recipe: Recipe) -> Augment:
     assert recipe.input is not None  # The tuner has filled it in from the example.
-    return Augment(recipe.input[1:], recipe.augment, recipe.mean, recipe.std)
+    return Augment(recipe.input[1:], recipe.augment, recipe.mean or _HALF, recipe.std or _HALF)

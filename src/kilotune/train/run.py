@@ -70,7 +70,9 @@ def finetune(recipe: Recipe, out: str | Path, quiet: bool = False) -> Record:
     channels, height, width = dataset.train.images.shape[1:]
     side = loaded.resolution
     recipe = recipe.but(
-        input=recipe.input or (channels, side or height, side or width), mean=(loaded.mean,), std=(loaded.std,)
+        input=recipe.input or (channels, side or height, side or width),
+        mean=recipe.mean or (loaded.mean,),
+        std=recipe.std or (loaded.std,),
     )
     return _tuner(loaded.model, recipe).fit(dataset, dataset, out=out, quiet=quiet)
 
