@@ -50,7 +50,14 @@ def main(names: list[str]) -> None:
         lr = 0.005 if weights.endswith("int8") else 0.03
         example = torch.zeros(1, 3, side, side)
         ranking = rank(
-            pretrained(network, weights), example, train, "cifar10", epochs=3, warmup_epochs=1, lr=lr, channels_last=True
+            pretrained(network, weights),
+            example,
+            train,
+            "cifar10",
+            epochs=3,
+            warmup_epochs=1,
+            lr=lr,
+            channels_last=True,
         )
         RANKINGS.mkdir(exist_ok=True)
         replace(ranking, network=network).save(Path(RANKINGS) / f"{name}.json")

@@ -1,6 +1,7 @@
 """What is trained, as plain data: a policy returns it, training obeys it, firmware executes it."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -91,5 +92,7 @@ class UpdatePlan:
 def _check_indices(layer: str, axis: str, indices: tuple[int, ...]) -> None:
     if axis not in ("in", "out"):
         raise PlanError(f"{layer}: axis {axis!r} is unknown; choose 'in' or 'out'")
-    if not indices or indices[0] < 0 or any(a >= b for a, b in zip(indices, indices[1:], strict=False)):
-        raise PlanError(f"{layer}: channel indices must be strictly increasing, from 0, and at least one; got {indices}")
+    if not indices or indices[0] < 0 or any(a >= b for a, b in pairwise(indices)):
+        raise PlanError(
+            f"{layer}: channel indices must be strictly increasing, from 0, and at least one; got {indices}"
+        )

@@ -191,7 +191,8 @@ def _keep_nothing(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> 
 
 
 def _keep_activation(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> Iterator[Kept]:
-    keeps = ACTIVATION_KEEPS[node.op.function]  # type: ignore[attr-defined]
+    assert isinstance(node.op, ops.Activation)
+    keeps = ACTIVATION_KEEPS[node.op.function]
     if keeps == "mask":
         yield d.own(node, "mask", node.output.elements)
     else:
@@ -213,8 +214,9 @@ def _keep_dropped(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> 
 
 
 def _keep_normalised(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> Iterator[Kept]:
+    assert isinstance(node.op, ops.LayerNorm)
     shape = node.output.shape
-    rows = prod(shape[: len(shape) - node.op.axes])  # type: ignore[attr-defined]
+    rows = prod(shape[: len(shape) - node.op.axes])
     yield d.value(node, node.inputs[0])
     yield d.own(node, "statistics", 2 * rows)
 

@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,8 +29,8 @@ def capture(model: nn.Module, example: torch.Tensor) -> Graph:
     if not isinstance(example, torch.Tensor) or example.dim() < 2 or example.shape[0] < 1:
         raise ShapeError(f"the example must be a tensor (n, ...) with n >= 1, got {getattr(example, 'shape', example)}")
     program = _trace(model, example)
-    nodes, output = _lower(program, type(model).__name__)
-    nodes = fold(nodes, output)
+    lowered, output = _lower(program, type(model).__name__)
+    nodes = fold(lowered, output)
     weights = dict(model.named_parameters())
     layers = build_layers(nodes, lambda op: _input_norms(weights[op.weight], op))
     return Graph(type(model).__name__, nodes, output, layers, find_classifier(nodes, output, layers))
@@ -74,7 +74,9 @@ def _lower(program: ExportedProgram, model: str) -> tuple[list[Node], str]:
         lowering.visit(fx_node)
     if lowering.problems:
         listing = "\n".join(f"  {problem}" for problem in lowering.problems)
-        raise UnsupportedError(f"{model} has {len(lowering.problems)} operations that cannot be trained here:\n{listing}")
+        raise UnsupportedError(
+            f"{model} has {len(lowering.problems)} operations that cannot be trained here:\n{listing}"
+        )
     return lowering.nodes, lowering.output
 
 
@@ -124,12 +126,14 @@ class _Lowering:
         return Value(fx_node.name, info)
 
     def _finish(self, fx_node: torch.fx.Node) -> None:
-        results = fx_node.args[0]
+        results: Any = fx_node.args[0]
         value = self.environment.get(results[0]) if len(results) == 1 else None
         if isinstance(value, Value):
             self.output = value.name
         elif not self.problems:
-            self.problems.append(Problem("output", "", "forward()", f"{len(results)} results", "return one tensor of logits"))
+            self.problems.append(
+                Problem("output", "", "forward()", f"{len(results)} results", "return one tensor of logits")
+            )
 
     def _is_known(self, fx_node: torch.fx.Node) -> bool:
         """Whether every input was lowered; what follows from an unsupported operation is not reported again."""
@@ -143,7 +147,9 @@ class _Lowering:
         try:
             if name not in LOWERINGS:
                 raise Refused(REWRITES.get(name, "rewrite it with the supported operations (docs/guides/supported.md)"))
-            call = Call(fx_node.name, self._arguments(fx_node), _results(fx_node), _module_path(fx_node), _source(fx_node))
+            call = Call(
+                fx_node.name, self._arguments(fx_node), _results(fx_node), _module_path(fx_node), _source(fx_node)
+            )
             self.environment[fx_node] = LOWERINGS[name](call)
             self.nodes.extend(call.nodes)
         except Refused as refused:
@@ -157,7 +163,8 @@ class _Lowering:
         if fx_node.target is operator.getitem:
             names = ["self", "index"]
             return dict(zip(names, map(self._resolve, fx_node.args), strict=True))
-        schema = fx_node.target._schema.arguments
+        target: Any = fx_node.target
+        schema = target._schema.arguments
         given = {a.name: a.default_value for a in schema if a.has_default_value()}
         given.update(zip((a.name for a in schema), fx_node.args, strict=False))
         given.update(fx_node.kwargs)
@@ -171,16 +178,21 @@ class _Lowering:
         return value
 
 
+def _full_name(fx_node: torch.fx.Node) -> str:
+    target: Any = fx_node.target
+    return (
+        target._schema.name if isinstance(target, torch._ops.OpOverload) else getattr(target, "__name__", str(target))
+    )
+
+
 def _operation_name(fx_node: torch.fx.Node) -> str:
     """``aten.relu_.default`` -> ``relu``: overloads and in-place forms share a lowering."""
-    if fx_node.target is operator.getitem:
-        return "getitem"
-    name = fx_node.target._schema.name if hasattr(fx_node.target, "_schema") else str(fx_node.target)
+    name = _full_name(fx_node)
     return name.removeprefix("aten::").rstrip("_") if name.startswith("aten::") else name
 
 
 def _mutates(fx_node: torch.fx.Node) -> bool:
-    return hasattr(fx_node.target, "_schema") and fx_node.target._schema.name.endswith("_")
+    return _full_name(fx_node).startswith("aten::") and _full_name(fx_node).endswith("_")
 
 
 def _results(fx_node: torch.fx.Node) -> list[TensorInfo]:
@@ -216,11 +228,3 @@ def _source(fx_node: torch.fx.Node) -> str:
     frames = re.findall(r'File "([^"]+)", line (\d+)', fx_node.meta.get("stack_trace") or "")
     own = [frame for frame in frames if "/torch/" not in frame[0]] or frames
     return f"{own[-1][0]}:{own[-1][1]}" if own else "an unknown line"
-
-
-def refresh_norms(graph: Graph, model: nn.Module) -> Graph:
-    """The same graph with channel norms of the weights as they are now."""
-    weights = dict(model.named_parameters())
-    ops = {node.name: node.op for node in graph.nodes}
-    layers = tuple(replace(layer, input_norms=_input_norms(weights[ops[layer.node].weight], ops[layer.node])) for layer in graph.layers)
-    return replace(graph, layers=layers)

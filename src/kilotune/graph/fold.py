@@ -30,8 +30,8 @@ def _apply(rule, nodes: list[Node], output: str) -> list[Node]:
 def _fold_padding(pad: Node, conv: Node) -> Node | None:
     if not (isinstance(pad.op, Pad) and isinstance(conv.op, Conv2d)):
         return None
-    total = tuple(a + b for a, b in zip(pad.op.padding, conv.op.padding, strict=True))
-    return replace(conv, op=replace(conv.op, padding=total), inputs=pad.inputs)
+    top, bottom, left, right = (a + b for a, b in zip(pad.op.padding, conv.op.padding, strict=True))
+    return replace(conv, op=replace(conv.op, padding=(top, bottom, left, right)), inputs=pad.inputs)
 
 
 def _fold_norm(layer: Node, norm: Node) -> Node | None:

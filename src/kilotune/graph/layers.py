@@ -31,13 +31,25 @@ def build_layers(nodes: Sequence[Node], norms: Callable[[Conv2d | Linear], tuple
 
 def _layer(node: Node, source: Node, norms: tuple[float, ...]) -> Layer:
     op = node.op
+    assert isinstance(op, Conv2d | Linear)
     has_bias = op.bias is not None or (op.norm is not None and op.norm.bias is not None)
     if isinstance(op, Linear):
         out_channels, in_channels = op.weight_shape
         tokens = source.output.elements // in_channels
         return Layer(
-            node.layer, node.name, "linear", in_channels, out_channels, (1, 1), (1, 1), 1, (tokens, 1), (tokens, 1), has_bias, norms
-        )  # fmt: skip
+            node.layer,
+            node.name,
+            "linear",
+            in_channels,
+            out_channels,
+            (1, 1),
+            (1, 1),
+            1,
+            (tokens, 1),
+            (tokens, 1),
+            has_bias,
+            norms,
+        )
     in_channels, out_channels = source.output.shape[1], op.weight_shape[0]
     depthwise = op.groups == in_channels and op.groups > 1
     return Layer(

@@ -87,7 +87,7 @@ def _conv2d(call: Call) -> Value:
     padding = _padding(call["padding"], (height, width), shape[2:], stride, dilation)
     op = ops.Conv2d(
         call["weight"].tensor, shape, _parameter(call["bias"], "bias"), stride, padding, dilation, call["groups"]
-    )  # fmt: skip
+    )
     return call.emit(op, [call["input"]], layer=_layer_name(call["weight"].tensor))
 
 
@@ -183,7 +183,7 @@ def _max_pool(call: Call) -> Value:
     stride = call["stride"] or call["kernel_size"]
     op = ops.MaxPool(
         _pair(call["kernel_size"]), _pair(stride), _pair(call["padding"]), _pair(call["dilation"]), call["ceil_mode"]
-    )  # fmt: skip
+    )
     if prod(op.kernel) > 256:
         raise Refused("max pooling over more than 256 positions; use mean pooling")
     return call.emit(op, [call["self"]])
@@ -195,7 +195,7 @@ def _avg_pool(call: Call) -> Value:
     stride = call["stride"] or call["kernel_size"]
     op = ops.AvgPool(
         _pair(call["kernel_size"]), _pair(stride), _pair(call["padding"]), call["ceil_mode"], call["count_include_pad"]
-    )  # fmt: skip
+    )
     return call.emit(op, [call["self"]])
 
 

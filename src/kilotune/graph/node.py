@@ -60,29 +60,32 @@ class Parameter(Op):
 
 
 @dataclass(frozen=True)
-class Conv2d(Op):
-    """Convolution ``(n,c,h,w) -> (n,o,h',w')``; padding is (top, bottom, left, right), zeros."""
+class Weighted(Op):
+    """A layer with a weight that can be trained, and with the frozen batch norm behind it folded in."""
+
+    weight: str
+    weight_shape: tuple[int, ...]
+    bias: str | None
+    norm: FoldedNorm | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Conv2d(Weighted):
+    """Convolution ``(n,c,h,w) -> (n,o,h',w')``, weight (o, c/groups, kh, kw); padding is (top, bottom, left, right), zeros."""
 
     kind = "conv2d"
-    weight: str
-    weight_shape: tuple[int, int, int, int]
-    bias: str | None
     stride: tuple[int, int]
     padding: tuple[int, int, int, int]
     dilation: tuple[int, int]
     groups: int
-    norm: FoldedNorm | None = None
 
 
 @dataclass(frozen=True)
-class Linear(Op):
-    """``x W^T + b`` over the last axis; weight ``(o, c)``."""
+class Linear(Weighted):
+    """``x W^T + b`` over the last axis; weight (o, c)."""
 
     kind = "linear"
-    weight: str
-    weight_shape: tuple[int, int]
-    bias: str | None
-    norm: FoldedNorm | None = None
+    groups: int = field(default=1, init=False)
 
 
 @dataclass(frozen=True)
@@ -290,11 +293,11 @@ class Layer:
     kind: str
     in_channels: int
     out_channels: int
-    kernel: tuple[int, int]
+    kernel: tuple[int, ...]
     stride: tuple[int, int]
     groups: int
-    input_hw: tuple[int, int]
-    output_hw: tuple[int, int]
+    input_hw: tuple[int, ...]
+    output_hw: tuple[int, ...]
     has_bias: bool
     input_norms: tuple[float, ...] = field(default=(), repr=False, compare=False)
     """L2 norm of the weights that read each input channel, at capture."""
@@ -390,6 +393,12 @@ class Graph:
     def selection_total_elements(self) -> int:
         """Weights plus inputs of every layer but the classifier: the papers' budget of dense training."""
         return sum(layer.weight_elements + layer.input_elements for layer in self.body)
+
+    def weighted(self, layer: str) -> Conv2d | Linear:
+        """The operation of the layer called ``layer``."""
+        op = self.node[self.layer[layer].node].op
+        assert isinstance(op, Conv2d | Linear)
+        return op
 
     def find_layer(self, name: str) -> Layer:
         """The layer called ``name``. Raises PlanError, naming the layers there are."""

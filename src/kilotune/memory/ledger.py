@@ -10,8 +10,8 @@ from kilotune.graph.backward import StepGraph, check_plan
 from kilotune.graph.node import Graph, Layer
 from kilotune.memory.arena import Arena, pack
 from kilotune.memory.lifetime import Timeline
-from kilotune.update_plan import ChannelSet, UpdatePlan
 from kilotune.units import DTYPE_BYTES
+from kilotune.update_plan import ChannelSet, UpdatePlan
 
 # Tensors of the parameter's size that each optimiser keeps.
 OPTIMIZER_SLOTS = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adagrad": 1, "adam": 2, "adamw": 2}
@@ -114,8 +114,12 @@ class Layout:
         step_graph = StepGraph.of(graph, UpdatePlan((), biases, classifier), through=pool)
         timeline = Timeline(step_graph, accounting.batch, accounting.element_bytes)
         return cls(
-            graph, accounting, timeline, pack(timeline.buffers, len(timeline.names)), _resident(graph, step_graph, accounting)
-        )  # fmt: skip
+            graph,
+            accounting,
+            timeline,
+            pack(timeline.buffers, len(timeline.names)),
+            _resident(graph, step_graph, accounting),
+        )
 
     def stack(self, plan: UpdatePlan) -> np.ndarray:
         """Bytes of kept channels, and of weight gradients that do not stay, at each step (steps,)."""

@@ -38,12 +38,13 @@ def _add(node: Any, w: Weights, dy: Tensor, kept: list[Tensor], wanted: Wanted, 
 def _mul(node: Any, w: Weights, dy: Tensor, kept: list[Tensor], wanted: Wanted, shapes: Shapes) -> Grads:
     others = iter(kept)
     return [
-        elementwise.reduce_to(dy * next(others), s) if needed else None for s, needed in zip(shapes, wanted, strict=True)
-    ]  # fmt: skip
+        elementwise.reduce_to(dy * next(others), s) if needed else None
+        for s, needed in zip(shapes, wanted, strict=True)
+    ]
 
 
 def _max_pool(node: Any, w: Weights, dy: Tensor, kept: list[Tensor], wanted: Wanted, shapes: Shapes) -> Grads:
-    op, indices = node.op, keep.unpack_taps(kept[0], shapes[0][-2:], node.op)
+    op, indices = node.op, keep.unpack_taps(kept[0], shapes[0][-1], node.op)
     x = dy.new_empty(shapes[0])
     return [
         _aten.max_pool2d_with_indices_backward(

@@ -44,7 +44,9 @@ def per_channel(vector: Any, like: Tensor) -> Tensor:
 
 
 def _add(node: Node, w: Weights, x: list[Tensor], n: int) -> Tensor:
-    return x[0].add_(x[1]) if w.inplace and x[0].shape == torch.broadcast_shapes(x[0].shape, x[1].shape) else x[0] + x[1]
+    return (
+        x[0].add_(x[1]) if w.inplace and x[0].shape == torch.broadcast_shapes(x[0].shape, x[1].shape) else x[0] + x[1]
+    )
 
 
 def _affine(node: Any, w: Weights, x: list[Tensor], n: int) -> Tensor:
@@ -115,7 +117,7 @@ def _activation_keeping(node: Any, w: Weights, x: list[Tensor], n: int) -> tuple
 def _max_pool_keeping(node: Any, w: Weights, x: list[Tensor], n: int) -> tuple[Tensor, Tensor]:
     op = node.op
     y, indices = F.max_pool2d(x[0], op.kernel, op.stride, op.padding, op.dilation, op.ceil_mode, return_indices=True)
-    return y, keep.pack_taps(indices, x[0].shape[-2:], op)
+    return y, keep.pack_taps(indices, x[0].shape[-1], op)
 
 
 def _dropout_keeping(node: Any, w: Weights, x: list[Tensor], n: int) -> tuple[Tensor, Tensor]:
@@ -127,7 +129,7 @@ def _dropout_keeping(node: Any, w: Weights, x: list[Tensor], n: int) -> tuple[Te
 def _layer_norm_keeping(node: Any, w: Weights, x: list[Tensor], n: int) -> tuple[Tensor, Tensor]:
     y, mean, inverse_deviation = torch.native_layer_norm(
         x[0], x[0].shape[-node.op.axes :], w.weight, w.bias, node.op.epsilon
-    )  # fmt: skip
+    )
     return y, torch.stack([mean, inverse_deviation])
 
 

@@ -5,6 +5,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from kilotune.graph.node import MaxPool
+
 
 def _in_order(values: Tensor, layout: torch.memory_format) -> Tensor:
     """The elements in one dimension, in the order they have in memory under ``layout``."""
@@ -54,25 +56,25 @@ def cut_channels(x: Tensor, axis: int, index: Tensor) -> Tensor:
     return x.index_select(axis, index)
 
 
-def pack_taps(indices: Tensor, size: tuple[int, int], op) -> Tensor:
-    """Positions in the input plane ``(h, w)`` as positions in the pooling window, one byte each."""
-    rows, columns = indices // size[1], indices % size[1]
+def pack_taps(indices: Tensor, width: int, op: MaxPool) -> Tensor:
+    """Positions in an input plane of ``width`` columns as positions in the pooling window, one byte each."""
+    rows, columns = indices // width, indices % width
     first_row, first_column = _window_starts(indices, op)
     tap_row = (rows - first_row) // op.dilation[0]
     tap_column = (columns - first_column) // op.dilation[1]
     return (tap_row * op.kernel[1] + tap_column).to(torch.uint8)
 
 
-def unpack_taps(taps: Tensor, size: tuple[int, int], op) -> Tensor:
+def unpack_taps(taps: Tensor, width: int, op: MaxPool) -> Tensor:
     """The inverse of ``pack_taps``."""
     taps = taps.to(torch.int64)
     first_row, first_column = _window_starts(taps, op)
     rows = first_row + taps // op.kernel[1] * op.dilation[0]
     columns = first_column + taps % op.kernel[1] * op.dilation[1]
-    return rows * size[1] + columns
+    return rows * width + columns
 
 
-def _window_starts(like: Tensor, op) -> tuple[Tensor, Tensor]:
+def _window_starts(like: Tensor, op: MaxPool) -> tuple[Tensor, Tensor]:
     rows = torch.arange(like.shape[-2], device=like.device).mul_(op.stride[0]).sub_(op.padding[0])
     columns = torch.arange(like.shape[-1], device=like.device).mul_(op.stride[1]).sub_(op.padding[1])
     return rows[:, None], columns

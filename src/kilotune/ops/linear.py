@@ -51,7 +51,9 @@ def conv2d_input_grad(op: Conv2d, weight: Tensor, dy: Tensor, size: tuple[int, .
         n, c, h, w = size
         size, padding = (n, c, h + top + bottom, w + left + right), (0, 0)
     x = dy.new_empty(1).expand(size)
-    dx = _conv_backward(dy, x, weight, None, op.stride, padding, op.dilation, False, (0, 0), op.groups, (True, False, False))[0]
+    dx = _conv_backward(
+        dy, x, weight, None, op.stride, padding, op.dilation, False, (0, 0), op.groups, (True, False, False)
+    )[0]
     if not _is_even(op.padding):
         dx = dx[:, :, top : dx.shape[2] - bottom, left : dx.shape[3] - right]
     return dx
@@ -63,7 +65,7 @@ def conv2d_weight_grad(op: Conv2d, x: Tensor, dy: Tensor, shape: tuple[int, ...]
     weight = dy.new_empty(1).expand(shape)
     return _conv_backward(
         dy, x, weight, None, op.stride, padding, op.dilation, False, (0, 0), groups, (False, True, False)
-    )[1]  # fmt: skip
+    )[1]
 
 
 def conv2d_live_grad(op: Conv2d, chosen: ChannelSet, index: Tensor, x: Tensor, dy: Tensor, sliced: bool) -> Tensor:
@@ -123,6 +125,6 @@ def linear_live_grad(op: Linear, chosen: ChannelSet, index: Tensor, x: Tensor, d
     return x.T @ dy
 
 
-def bias_grad(op: Conv2d | Linear, dy: Tensor) -> Tensor:
+def bias_grad(kind: str, dy: Tensor) -> Tensor:
     """dL/db (o,): the sum of dL/dy over everything but the output channel."""
-    return dy.sum((0, 2, 3)) if isinstance(op, Conv2d) else dy.reshape(-1, dy.shape[-1]).sum(0)
+    return dy.sum((0, 2, 3)) if kind == "conv2d" else dy.reshape(-1, dy.shape[-1]).sum(0)

@@ -14,7 +14,7 @@ from kilotune.ops.forward import Weights
 from kilotune.ops.program import Program, StepFunction
 from kilotune.ops.replan import move_optimizer
 from kilotune.ops.slices import LiveBias, LiveWeight, Slice, bias_name, folded, norm_scale, norm_shift
-from kilotune.update_plan import UpdatePlan
+from kilotune.update_plan import ChannelSet, UpdatePlan
 
 
 def prepare(
@@ -74,7 +74,9 @@ class Step(nn.Module):
         expected = self.graph.input.shape[1:]
         if tuple(x.shape[1:]) != expected:
             shape = "x".join(map(str, expected))
-            raise ShapeError(f"{self.graph.model} was captured for inputs (n, {shape}), got {tuple(x.shape)}; resize or capture again")
+            raise ShapeError(
+                f"{self.graph.model} was captured for inputs (n, {shape}), got {tuple(x.shape)}; resize or capture again"
+            )
 
     def train(self, mode: bool = True) -> "Step":
         """Turn dropout on or off; batch norm is frozen either way."""
@@ -84,7 +86,10 @@ class Step(nn.Module):
         return self
 
     def replan(
-        self, plan: UpdatePlan, optimizer: torch.optim.Optimizer | None = None, state: Literal["reset", "keep"] = "reset"
+        self,
+        plan: UpdatePlan,
+        optimizer: torch.optim.Optimizer | None = None,
+        state: Literal["reset", "keep"] = "reset",
     ) -> None:
         """Commit what was trained, then train what ``plan`` names.
 
@@ -162,22 +167,26 @@ class Step(nn.Module):
         places = {name: place for place, name in enumerate(self.live)}
         self.program = Program(step_graph, self._weights, self._live_weights, live_biases, places)
 
-    def _live_weight(self, name: str, chosen, old: dict[str, LiveWeight]) -> LiveWeight:
+    def _live_weight(self, name: str, chosen: ChannelSet, old: dict[str, LiveWeight]) -> LiveWeight:
         if name in old and old[name].slice.chosen == chosen:
             self.live[f"{name}.weight"] = old[name].parameter
             return old[name]
-        node = self.graph.node[self.graph.layer[name].node]
-        base, running = self._tensors[node.op.weight], self._weights[node.name].weight
-        piece = Slice.of(node.op, chosen, base.device)
-        scale = None if node.op.norm is None else piece.scale(norm_scale(node.op.norm, self._tensors), base)
+        op, running = self.graph.weighted(name), self._weights[self.graph.layer[name].node].weight
+        assert running is not None  # a layer has a weight
+        base = self._tensors[op.weight]
+        piece = Slice.of(op, chosen, base.device)
+        scale = None if op.norm is None else piece.scale(norm_scale(op.norm, self._tensors), base)
         parameter = nn.Parameter(piece.cut(base))
         self.live[f"{name}.weight"] = parameter
         return LiveWeight(piece, parameter, base, running, scale)
 
     def _live_bias(self, name: str, old: dict[str, nn.Parameter]) -> LiveBias:
-        node = self.graph.node[self.graph.layer[name].node]
-        op, running = node.op, self._weights[node.name].bias
-        base = self._tensors[bias_name(op)]
+        op, running = self.graph.weighted(name), self._weights[self.graph.layer[name].node].bias
+        trained, whole = bias_name(op), folded(op, self._tensors)[1]
+        assert running is not None  # check_plan has seen that there is a bias
+        assert trained is not None
+        assert whole is not None
+        base = self._tensors[trained]
         parameter = old.get(f"{name}.bias")
         if parameter is None:
             parameter = nn.Parameter(base.clone())
@@ -187,8 +196,7 @@ class Step(nn.Module):
         if op.norm.bias is None:
             shift, scale = norm_shift(op.norm, self._tensors), norm_scale(op.norm, self._tensors)
             return LiveBias(parameter, base, running, shift, scale)
-        offset = folded(op, self._tensors)[1] - base
-        return LiveBias(parameter, base, running, offset, None)
+        return LiveBias(parameter, base, running, whole - base, None)
 
     def _register(self) -> None:
         """Make the live parameters, and only them, this module's parameters."""

@@ -64,12 +64,14 @@ class Program:
         places: dict[str, int],
     ):
         self.step_graph = graph
-        self.live = [*live_weights.values(), *live_biases.values()]
+        self.live: list[LiveWeight | LiveBias] = [*live_weights.values(), *live_biases.values()]
         self.kept_names = [
             kept.name for kept in graph.kept if kept.counted or isinstance(_root(graph, kept).op, ops.Input)
         ]
         self._parameters = {
-            node.name: weights[node.name].weight for node in graph.graph.nodes if isinstance(node.op, ops.Parameter)
+            node.name: weight
+            for node in graph.graph.nodes
+            if isinstance(node.op, ops.Parameter) and (weight := weights[node.name].weight) is not None
         }
         self._instructions = _compile_forward(graph, weights, live_weights)
         self._calls = [_compile_backward(step, weights, live_weights, live_biases, places) for step in graph.steps]
@@ -126,8 +128,8 @@ class Program:
                 things = [self._fetch(thing, kept, n) for thing in call.step.kept]
                 shapes = [self._infos[name].at(n) for name in node.inputs]
                 results = BACKWARD[node.op.kind](node, call.weights, gradient, things, call.step.wanted, shapes)
-                for name, result, wanted in zip(node.inputs, results, call.step.wanted, strict=True):
-                    if wanted:
+                for name, result in zip(node.inputs, results, strict=True):
+                    if result is not None:
                         flowing[name] = flowing[name] + result if name in flowing else result
         return grads
 
@@ -142,7 +144,7 @@ class Program:
             grad = _LIVE_GRAD[op.kind](op, call.live.slice.chosen, call.live.slice.index, x, dy, call.sliced)
             grads[call.live_place] = grad if call.live.scale is None else grad * call.live.scale
         if call.bias is not None:
-            grad = bias_grad(op, dy)
+            grad = bias_grad(op.kind, dy)
             grads[call.bias_place] = grad if call.bias.scale is None else grad * call.bias.scale
 
 

@@ -32,7 +32,9 @@ def move_optimizer(
         layer = name.removesuffix(".weight")
         if keep and state and name in new and old_sets[layer].axis == new_sets[layer].axis:
             rows = _shared_rows(old_sets[layer], new_sets[layer])
-            optimizer.state[new[name]] = {key: _carry(value, parameter, new[name], rows) for key, value in state.items()}
+            optimizer.state[new[name]] = {
+                key: _carry(value, parameter, new[name], rows) for key, value in state.items()
+            }
 
 
 def _shared_rows(old: ChannelSet, new: ChannelSet) -> tuple[list[int], list[int]]:

@@ -57,8 +57,8 @@ class Slice:
 
     @classmethod
     def of(cls, op: Conv2d | Linear, chosen: ChannelSet, device: torch.device) -> "Slice":
-        groups = op.groups if isinstance(op, Conv2d) else 1
-        return cls(chosen, groups, torch.tensor(chosen.indices, device=device))
+        """The slice of ``op``'s weight that ``chosen`` names."""
+        return cls(chosen, op.groups, torch.tensor(chosen.indices, device=device))
 
     def cut(self, weight: Tensor) -> Tensor:
         """A copy of the slice."""

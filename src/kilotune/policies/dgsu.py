@@ -28,8 +28,8 @@ class Dgsu(Policy):
     frozen: share of the layers, from the input, that is never trained; the default leaves MobileNetV2's layers from the
     96-channel stage on. n_stages: the layers behind are cut into this many runs of equal length. decay: ratio of a
     stage's share of channels to that of the stage before. traversal: "cyclic" walks each layer's channels in a random
-    order round and round, so that all are trained equally often; "independent" draws them anew. biases: those of this many last layers are trained
-    besides, at every step.
+    order round and round, so that all are trained equally often; "independent" draws them anew.
+    biases: those of this many last layers are trained besides, at every step.
     """
 
     name: ClassVar[str] = "dgsu"

@@ -10,12 +10,12 @@ import numpy as np
 from kilotune.errors import BudgetError, KilotuneError, RunError
 from kilotune.graph.node import Graph
 from kilotune.memory.ledger import Accounting, Layout
-from kilotune.update_plan import Budget, Ledger, UpdatePlan
 from kilotune.policies import POLICIES, make
 from kilotune.policies.base import Bound, Policy, State, Task
 from kilotune.policies.ranking import Ranking
 from kilotune.rng import Pcg32
 from kilotune.units import format_bytes
+from kilotune.update_plan import Budget, Ledger, UpdatePlan
 
 
 class WorstCase(NamedTuple):

@@ -18,7 +18,7 @@ from kilotune.units import DTYPE_BYTES, format_bytes, kib, parse_bytes
 SCHEDULE = (
     "model", "weights", "data", "input", "epochs", "warmup_epochs", "batch_size", "accumulate", "lr", "optimizer",
     "momentum", "weight_decay", "schedule", "augment", "train_limit", "eval_limit", "precision",
-)  # fmt: skip
+)
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -123,7 +123,7 @@ def comparison_text(comparison: Comparison) -> str:
 _HEADINGS = (
     "policy", "model", "data", "input", "budget", "seeds",
     "before", "after", "best", "selection B", "saved B", "total B", "total KiB", "seconds", "status",
-)  # fmt: skip
+)
 
 
 def _cells(group: Group, comparison: Comparison) -> list[object]:
