@@ -20,7 +20,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     input: (c, h, w). budget: as ``units.parse_bytes`` reads it; None trains without a limit. options: of the policy.
     epochs: all epochs of the run, warm-up included. accumulate: micro-batches of ``batch_size`` per optimiser step.
     redraw: "policy" as the policy's paper does it, "never", every "epoch", every "step", or every so many steps,
-    counted from the start of each epoch. augment, mean, std: see ``data.augment.Augment``, for uint8 images; None is what
+    counted from the start of each epoch. augment, mean, std: of ``data.augment.Augment``, for uint8 images; None is what
     the weights were trained with, or 0.5. train_limit, eval_limit: at most so many images of a data set.
     """
 
