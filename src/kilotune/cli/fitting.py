@@ -131,6 +131,6 @@ class Fitter:
         if 2 * nbytes <= self.budget.nbytes:
             return ""
         return (
-            f"; its classifier of {layer.out_channels:,} classes alone takes {format_bytes(nbytes)}, which a task of fewer "
-            "classes saves (--classes, or the classes of --data)"
+            f"; its classifier of {layer.out_channels:,} classes alone takes {format_bytes(nbytes)}, which a task of "
+            "fewer classes saves (--classes, or the classes of --data)"
         )

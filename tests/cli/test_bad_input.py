@@ -1,0 +1,189 @@
+"""Bad input of every command: the exit code, one line that says what was found and what to do, and no traceback."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kilotune.policies.ranking import Ranking
+from kilotune.update_plan import ChannelSet, UpdatePlan
+
+NET = "cli_network:make"
+FIT = ("plan", NET, "--input", "1x8x8")
+TUNE = ("finetune", "--model", NET, "--data", "data.npz", "--budget", "8KiB", "--epochs", "1", "--input", "1x8x8")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments, and what they must be answered with."""
+
+    arguments: tuple[str, ...]
+    code: int
+    says: str
+
+
+CASES = {
+    "unknown command": Case(("fly",), 2, "No such command 'fly'"),
+    "inspect: no model": Case(("inspect",), 2, "Missing argument"),
+    "inspect: unknown model": Case(("inspect", "alexnet"), 1, "there is no model 'alexnet'; choose mobilenet_v2"),
+    "inspect: no such module": Case(("inspect", "nowhere:net"), 1, "No module named 'nowhere'"),
+    "inspect: no such callable": Case(("inspect", "cli_network:net"), 1, "has no attribute 'net'"),
+    "inspect: not a module": Case(
+        ("inspect", "cli_network:number"), 1, "returned int; it must return a torch.nn.Module"
+    ),
+    "inspect: wrong channels": Case(("inspect", NET, "--input", "3x8x8"), 1, "check the input size"),
+    "inspect: input too small": Case(("inspect", NET, "--input", "1x1x1"), 1, "cannot be traced on a batch of 1x1x1"),
+    "inspect: unreadable size": Case(("inspect", NET, "--input", "8by8"), 2, "'8by8' is not an input size; write"),
+    "inspect: size of zero": Case(("inspect", NET, "--input", "1x0x8"), 2, "'1x0x8' is not an input size"),
+    "inspect: no such weights": Case(("inspect", NET, "--weights", "w.pt"), 1, "there is no weight file 'w.pt'"),
+    "inspect: corrupt weights": Case(("inspect", NET, "--weights", "broken.pt"), 1, "broken.pt is corrupt"),
+    "inspect: corrupt safetensors": Case(
+        ("inspect", NET, "--weights", "broken.safetensors"), 1, "broken.safetensors is not a safetensors file"
+    ),
+    "inspect: executable weights": Case(("inspect", NET, "--weights", "evil.pt"), 1, "which kilotune never does"),
+    "inspect: weights of another network": Case(
+        ("inspect", NET, "--weights", "other.pt"), 1, "other.pt does not fit the network"
+    ),
+    "inspect: no classes": Case(("inspect", NET, "--classes", "0"), 2, "should be greater than or equal to 1"),
+    "plan: no budget": Case((*FIT,), 2, "Missing option '--budget'"),
+    "plan: unreadable budget": Case((*FIT, "--budget", "12parsecs"), 2, "write for instance 256KiB"),
+    "plan: negative budget": Case((*FIT, "--budget=-5KiB"), 2, "cannot read '-5KiB'"),
+    "plan: budget of zero": Case((*FIT, "--budget", "0"), 1, "needs at least"),
+    "plan: budget too small": Case((*FIT, "--budget", "1KiB"), 1, "(total ledger), the budget is 1,024 B (1.0 KiB)"),
+    "plan: selection too small": Case(
+        (*FIT, "--budget", "16", "--ledger", "selection"), 1, "(selection ledger), the budget is 16 B"
+    ),
+    "plan: unknown ledger": Case((*FIT, "--budget", "8KiB", "--ledger", "mine"), 2, "'mine' is not one of"),
+    "plan: unknown policy": Case((*FIT, "--budget", "8KiB", "--policy", "luck"), 1, "there is no policy 'luck'"),
+    "plan: no scheme": Case(
+        (*FIT, "--budget", "8KiB", "--policy", "sparse_update"),
+        1,
+        "no Sparse Update scheme was published for cli_network",
+    ),
+    "plan: unknown option": Case(
+        (*FIT, "--budget", "8KiB", "--option", "luck=3"), 1, "policy medyate has no option luck"
+    ),
+    "plan: option without value": Case((*FIT, "--budget", "8KiB", "--option", "k"), 2, "'k' is not name=value"),
+    "plan: bad option value": Case(
+        (*FIT, "--budget", "8KiB", "--policy", "last", "--option", "k=many"), 1, "cannot take these options"
+    ),
+    "plan: unknown optimiser": Case((*FIT, "--budget", "8KiB", "--optimizer", "lion"), 1, "'lion' is unknown; choose"),
+    "plan: no such ranking": Case((*FIT, "--budget", "8KiB", "--ranking", "no.json"), 1, "cannot read a ranking from"),
+    "plan: ranking of another network": Case(
+        (*FIT, "--budget", "8KiB", "--ranking", "ranking.json"), 1, "the ranking is that of some_network"
+    ),
+    "plan: no such folder": Case((*FIT, "--budget", "8KiB", "--out", "no/plan.json"), 1, "no/plan.json"),
+    "plan: no input fits the network": Case(
+        ("plan", NET, "--budget", "8KiB"),
+        1,
+        "takes no square input up to 3x128x128; give the size it takes with --input",
+    ),
+    "plan: unknown flag": Case((*FIT, "--budget", "8KiB", "--fast"), 2, "No such option"),
+    "ledger: missing layer": Case(
+        ("ledger", NET, "plan.json", "--input", "1x8x8"), 1, "has no layer 'conv9'; its layers"
+    ),
+    "ledger: missing channel": Case(("ledger", NET, "wide.json", "--input", "1x8x8"), 1, "3"),
+    "ledger: not a plan": Case(
+        ("ledger", NET, "data.npz", "--input", "1x8x8"), 1, "data.npz: this is not an update plan"
+    ),
+    "ledger: no such plan": Case(("ledger", NET, "no.json"), 1, "cannot read the plan no.json: No such file"),
+    "rank: no such data": Case(
+        ("rank", NET, "--data", "none", "--out", "r.json"), 1, "'none' is neither a known data set"
+    ),
+    "rank: no epoch": Case(
+        ("rank", NET, "--data", "data.npz", "--epochs", "0", "--out", "r.json"),
+        2,
+        "should be greater than or equal to 1",
+    ),
+    "finetune: unknown data": Case((*TUNE, "--data", "mnist"), 1, "'mnist' is neither a known data set"),
+    "finetune: data not there": Case((*TUNE, "--data", "cifar10"), 1, "set KILOTUNE_DATA to the folder that has it"),
+    "finetune: empty class": Case((*TUNE, "--data", "images"), 1, "class folder images/cat has no image"),
+    "finetune: single class": Case((*TUNE, "--data", "single"), 1, "single has 1 class folders"),
+    "finetune: corrupt data": Case((*TUNE, "--data", "broken.npz"), 1, "cannot read broken.npz"),
+    "finetune: data without labels": Case((*TUNE, "--data", "half.npz"), 1, "y_train, x_test, y_test missing"),
+    "finetune: wrong channels": Case((*TUNE, "--input", "3x8x8"), 1, "check the input size"),
+    "finetune: data of other channels": Case((*TUNE, "--data", "colour.npz"), 1, "3"),
+    "finetune: unknown augmentation": Case((*TUNE, "--augment", "mixup"), 1, "augmentation 'mixup' is unknown"),
+    "finetune: unknown redraw": Case((*TUNE, "--redraw", "daily"), 1, "redraw"),
+    "finetune: no rate": Case((*TUNE, "--lr", "0"), 1, "`$.lr`"),
+    "finetune: unknown optimiser": Case((*TUNE, "--optimizer", "lion"), 1, "optimizer 'lion' is unknown"),
+    "finetune: unknown precision": Case((*TUNE, "--precision", "int4"), 2, "'int4' is not one of"),
+    "finetune: no such device": Case((*TUNE, "--device", "abacus"), 1, "there is no device 'abacus' here"),
+    "finetune: loss explodes": Case((*TUNE, "--lr", "1e30"), 1, "lower the learning rate"),
+    "finetune: run is there": Case((*TUNE, "--out", "old"), 1, "go on with `kilotune resume old`, or choose another"),
+    "finetune: out is a file": Case((*TUNE, "--out", "data.npz"), 1, "data.npz is a file, a run needs a folder"),
+    "finetune: budget too small": Case((*TUNE, "--budget", "1KiB"), 1, "needs at least"),
+    "resume: no run": Case(("resume", "nowhere"), 1, "nowhere"),
+    "resume: corrupt record": Case(("resume", "old"), 1, "old/checkpoint/last.safetensors"),
+    "eval: no run": Case(("eval", "nowhere", "--data", "data.npz"), 1, "nowhere is not a run folder"),
+    "eval: corrupt record": Case(("eval", "old", "--data", "data.npz"), 1, "old/run.json is not the record of a run"),
+    "eval: no data": Case(("eval", "old"), 2, "Missing option '--data'"),
+    "fetch: unknown name": Case(
+        ("fetch", "imagenet"), 1, "nothing to download is called 'imagenet'; known are cifar10"
+    ),
+    "fetch: no name": Case(("fetch",), 2, "Missing argument"),
+}
+
+
+class _Evil:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+@pytest.fixture
+def trouble(folder: Path) -> Path:
+    """The user's folder with everything in it that can be wrong."""
+    for name in ("broken.pt", "broken.safetensors", "broken.npz"):
+        Path(name).write_bytes(b"this is not what it says it is")
+    torch.save(_Evil(), "evil.pt")
+    torch.save({"conv9.weight": torch.zeros(3, 3)}, "other.pt")
+    np.savez("half.npz", x_train=np.zeros((2, 8, 8), np.uint8))
+    colour = np.zeros((6, 8, 8, 3), np.uint8)
+    np.savez("colour.npz", x_train=colour, x_test=colour, y_train=np.arange(6) % 3, y_test=np.arange(6) % 3)
+    Path("plan.json").write_text(UpdatePlan((ChannelSet("conv9", "in", (0,)),)).to_json())
+    Path("wide.json").write_text(UpdatePlan((ChannelSet("3", "in", (6,)),)).to_json())
+    Ranking("some_network", "0" * 16, ("a",), (1.0,), (1.0,), "test", 1).save(Path("ranking.json"))
+    for name in ("images/cat", "images/dog", "single/cat", "old"):
+        Path(name).mkdir(parents=True)
+    Path("old/run.json").write_text("{}")
+    return folder
+
+
+# Found by this table, in code below the command line.
+NOT_YET = {"inspect: corrupt weights": "models.weights lets torch's IndexError through"}
+
+
+def _parameter(name: str) -> Any:
+    marks = [pytest.mark.xfail(reason=NOT_YET[name], strict=False)] if name in NOT_YET else []
+    return pytest.param(CASES[name], id=name, marks=marks)
+
+
+@pytest.mark.parametrize("case", [_parameter(name) for name in CASES])
+def test_bad_input(kilotune, trouble, case):
+    called = kilotune(*case.arguments)  # Raises what a user would see as a traceback.
+    assert called.code == case.code, called.stderr
+    assert called.stdout == ""
+    assert case.says in called.stderr
+    if case.code == 1:
+        lines = [line for line in called.stderr.splitlines() if line.startswith("kilotune: ")]
+        assert called.stderr.splitlines()[-1] == lines[-1]
+        assert case.says in lines[-1]
+
+
+@pytest.mark.parametrize("name", ["plan: budget too small", "finetune: unknown data", "eval: no run"])
+def test_bad_input_leaves_stdout_empty_with_json_too(kilotune, trouble, name):
+    called = kilotune(*CASES[name].arguments, "--json")
+    assert (called.code, called.stdout) == (1, "")
+
+
+@pytest.mark.xfail(reason="train.run does not compare the classes of the data with those of the run", strict=False)
+def test_data_with_more_classes_than_the_run(kilotune, folder):
+    assert kilotune(*TUNE, "--out", "run").code == 0
+    images = np.zeros((10, 8, 8), np.uint8)
+    np.savez("more.npz", x_train=images, x_test=images, y_train=np.arange(10), y_test=np.arange(10))
+    called = kilotune("eval", "run", "--data", "more.npz")
+    assert called.code == 1
+    assert "10 classes" in called.stderr

@@ -1,0 +1,89 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kilotune.train.record import read_record
+
+KEYS = {"run", "policy", "accuracy_before", "accuracy", "best_accuracy", "ledger", "seconds", "epochs"}
+COMMON = [
+    "finetune", "--model", "cli_network:make", "--data", "data.npz", "--budget", "8KiB",
+    "--batch-size", "8", "--augment", "none", "--optimizer", "adam", "--lr", "0.01",
+]  # fmt: skip
+PATIENCE_SECONDS = 60
+
+
+def test_json_then_eval_then_resume(kilotune, folder):
+    called = kilotune(*COMMON, "--epochs", "2", "--json")
+    result = called.json
+    assert result.keys() >= KEYS
+    assert result["run"] == "runs/cli_network.make-data-medyate-0"
+    assert result["ledger"].keys() >= {"selection_bytes", "saved_bytes", "total_bytes"}
+    assert result["ledger"]["worst_total_bytes"] <= 8192
+    assert [epoch["epoch"] for epoch in result["epochs"]] == [1, 2]
+    assert "input 1x8x8: the largest" in called.stderr
+    assert "epoch 2: loss" in called.stderr
+    recipe = read_record(Path(result["run"]) / "run.json").recipe
+    assert (recipe.model, recipe.input, recipe.budget, recipe.lr) == ("cli_network:make", (1, 8, 8), 8192, 0.01)
+    measured = kilotune("eval", result["run"], "--data", "data.npz", "--json").json
+    assert (measured["accuracy"], measured["n"]) == (result["accuracy"], 24)
+    assert measured["loss"] == pytest.approx(result["epochs"][-1]["val_loss"])
+    assert kilotune("resume", result["run"], "--json").json["epochs"] == result["epochs"]
+
+
+def test_text_has_a_row_for_each_epoch_and_the_result(kilotune, folder):
+    text = kilotune(*COMMON, "--epochs", "2", "--input", "1x8x8", "--out", "here").stdout
+    record = read_record(Path("here/run.json"))
+    rows = [line.split() for line in text.splitlines() if line[:5].strip() in ("1", "2")]
+    assert [row[3] for row in rows] == [f"{epoch.accuracy:.2%}" for epoch in record.epochs]
+    assert f"{record.accuracy_before:.2%}" in text
+    assert f"{record.ledger.total_bytes:,} B" in text
+    assert "\nrun                  here" in text
+    shown = kilotune("eval", "here", "--data", "data.npz").stdout
+    assert shown == f"accuracy {record.accuracy:.2%}, loss {record.epochs[-1].val_loss:.4f}, 24 images\n"
+
+
+def test_options_reach_the_recipe(kilotune, folder):
+    more = ["--policy", "random", "--redraw", "2", "--train-limit", "16", "--eval-limit", "12", "--seed", "5"]
+    result = kilotune(*COMMON, "--epochs", "1", "--input", "1x8x8", *more, "--threads", "2", "--json").json
+    recipe = read_record(Path(result["run"]) / "run.json").recipe
+    assert (recipe.policy, recipe.redraw, recipe.train_limit, recipe.eval_limit, recipe.seed) == (
+        "random",
+        2,
+        16,
+        12,
+        5,
+    )
+    assert result["run"] == "runs/cli_network.make-data-random-5"
+
+
+def test_without_a_budget_everything_may_be_trained_at_the_datas_size(kilotune, folder):
+    unlimited = [part for part in COMMON if part not in ("--budget", "8KiB")]
+    result = kilotune(*unlimited, "--epochs", "1", "--policy", "full", "--json").json
+    # Selection ledger of both convolutions: see test_inspect.
+    assert result["ledger"]["selection_elements"] == 1150
+    assert read_record(Path(result["run"]) / "run.json").recipe.input == (1, 8, 8)
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(folder):
+    program = "import torch; torch.set_num_threads(1); from kilotune.cli.main import main; main()"
+    arguments = [*COMMON, "--epochs", "100000", "--input", "1x8x8", "--out", "long"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    record = Path("long/run.json")
+    patience = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < patience and not (record.exists() and json.loads(record.read_text())["epochs"]):
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 130
+    assert stdout == ""
+    assert stderr.splitlines()[-1].startswith("kilotune: stopped in epoch ")
+    assert stderr.splitlines()[-1].endswith("; go on with: kilotune resume long")
+    assert "Traceback" not in stderr

@@ -1,0 +1,113 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import kilotune as kt
+from kilotune.models import create
+
+KEYS = {"policy", "budget_bytes", "ledger", "selection", "total", "worst_case", "channels"}
+BUDGET = 8192
+BUDGETS = {"total": "8192", "selection": "2000"}
+
+
+@pytest.fixture
+def plan(kilotune, folder):
+    """``kilotune plan`` on the user's network at 1x8x8 under 8 KiB."""
+    return lambda *more: kilotune("plan", "cli_network:make", "--budget", "8KiB", "--input", "1x8x8", *more)
+
+
+def captured():
+    return kt.capture(create("cli_network:make"), torch.zeros(1, 1, 8, 8))
+
+
+def test_json_agrees_with_the_library(plan):
+    result = plan("--policy", "trady", "--seed", "3", "--json").json
+    assert result.keys() >= KEYS
+    graph = captured()
+    drawn = kt.plan(graph, "trady", BUDGET, seed=3)
+    report = kt.ledger(graph, drawn)
+    assert result["channels"] == json.loads(drawn.to_json())["channels"]
+    assert result["selection"] == {
+        "elements": report.selection_elements,
+        "bytes": report.selection_bytes,
+        "weight_elements": report.weight_elements,
+        "activation_elements": report.activation_elements,
+    }
+    assert (result["total"]["bytes"], result["total"]["by_kind"]) == (report.total_bytes, report.by_kind)
+    assert sum(result["total"]["by_kind"].values()) == result["total"]["bytes"]
+    assert "draws" not in result
+
+
+@pytest.mark.parametrize("ledger", ["total", "selection"])
+def test_every_draw_stays_within_worst_case_and_budget(plan, ledger):
+    result = plan("--policy", "random", "--budget", BUDGETS[ledger], "--ledger", ledger, "--draws", "25", "--json").json
+    worst, draws = result["worst_case"], result["draws"]
+    assert len(draws) == 25
+    assert len({tuple(draw.values()) for draw in draws}) > 1
+    assert max(draw["selection_elements"] for draw in draws) <= worst["selection_elements"]
+    assert max(draw["total_bytes"] for draw in draws) <= worst["total_bytes"]
+    limited = {"total": worst["total_bytes"], "selection": 4 * worst["selection_elements"]}
+    assert limited[ledger] <= int(BUDGETS[ledger])
+    assert draws[0] == {
+        "selection_elements": result["selection"]["elements"],
+        "total_bytes": result["total"]["bytes"],
+    }
+
+
+def test_text_shows_layers_ledgers_head_room_and_picture(plan):
+    called = plan("--draws", "2")
+    result = plan("--json").json
+    for nbytes in (result["selection"]["bytes"], result["total"]["bytes"], result["worst_case"]["total_bytes"]):
+        assert f"{nbytes:,}" in called.stdout
+    room = BUDGET - result["worst_case"]["total_bytes"]
+    assert f"head-room in the worst case: {room:,} B" in called.stdout
+    for layer, _, indices in result["channels"]:
+        row = next(line.split() for line in called.stdout.splitlines() if line.startswith(f"{layer} "))
+        assert row[2].split("/")[0] == str(len(indices))
+    assert "\nforward 0 " in called.stdout
+    assert "\nbackward 0 " in called.stdout
+
+
+def test_optimiser_batch_and_accumulation_are_counted(plan):
+    graph = captured()
+    options = ["--policy", "classifier", "--optimizer", "adam", "--no-accumulate", "--batch", "3"]
+    result = plan(*options, "--json").json
+    accounting = kt.Accounting(batch=3, accumulate=False, optimizer="adam")
+    expected = kt.ledger(graph, kt.UpdatePlan(), accounting=accounting)
+    assert result["total"]["by_kind"] == expected.by_kind
+    assert expected.by_kind["classifier_optimizer"] == 2 * 4 * 39
+
+
+def test_policy_options_reach_the_policy(plan):
+    assert plan("--budget", "16KiB", "--policy", "last", "--option", "k=1", "--json").json["channels"] == [
+        ["3", "in", [0, 1, 2, 3, 4, 5]]
+    ]
+
+
+def test_the_plan_file_has_the_same_ledger(plan, kilotune):
+    drawn = plan("--out", "plan.json", "--json").json
+    assert kt.UpdatePlan.from_json(Path("plan.json").read_bytes()).to_json()
+    again = kilotune("ledger", "cli_network:make", "plan.json", "--input", "1x8x8", "--json").json
+    assert {key: drawn[key] for key in again} == again
+    text = kilotune("ledger", "cli_network:make", "plan.json", "--input", "1x8x8").stdout
+    assert f"{drawn['total']['bytes']:,}" in text
+
+
+def test_a_ranking_decides_where_to_train(plan):
+    graph = captured()
+    chosen = {}
+    for best in (0, 1):
+        scores = tuple(float(place == best) for place in range(2))
+        ranking = kt.Ranking("net", _fingerprint(graph), ("0", "3"), scores, scores, "test", 1)
+        ranking.save(Path("ranking.json"))
+        result = plan("--policy", "trady", "--option", "k=1", "--ranking", "ranking.json", "--json").json
+        chosen[best] = {layer for layer, _, _ in result["channels"]}
+    assert chosen == {0: {"0"}, 1: {"3"}}
+
+
+def _fingerprint(graph):
+    from kilotune.policies.ranking import fingerprint
+
+    return fingerprint(graph)
