@@ -24,7 +24,7 @@ def layers_text(graph: Graph, plan: UpdatePlan, report: LedgerReport) -> str:
 
 def fixed_text(graph: Graph, plan: UpdatePlan) -> str:
     """What is trained besides channels."""
-    biases = f"biases of {len(plan.biases)} layers" if plan.biases else "no biases"
+    biases = f"biases: {len(plan.biases)} layer(s)" if plan.biases else "no biases"
     head = f"the classifier {graph.classifier}" if plan.classifier and graph.classifier else "no classifier"
     return f"trained besides: {head}, {biases}"
 
