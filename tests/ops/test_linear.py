@@ -30,7 +30,9 @@ def draw_plan(draw, graph):
     for layer in graph.body:
         if draw(st.booleans()):
             axis = draw(st.sampled_from(["in", "out"]))
-            sets.append(ChannelSet(layer.name, axis, some_of(draw, {"in": layer.in_channels, "out": layer.out_channels}[axis])))
+            sets.append(
+                ChannelSet(layer.name, axis, some_of(draw, {"in": layer.in_channels, "out": layer.out_channels}[axis]))
+            )
     biases = tuple(layer.name for layer in graph.body if layer.has_bias and draw(st.booleans()))
     return UpdatePlan(tuple(sets), biases, draw(st.booleans()) or not (sets or biases))
 
@@ -83,7 +85,14 @@ def test_convolutions(data, geometry, n):
 
 
 @FEW
-@given(st.data(), st.lists(st.integers(1, 4), max_size=2), st.integers(1, 6), st.integers(1, 6), st.booleans(), st.integers(1, 3))
+@given(
+    st.data(),
+    st.lists(st.integers(1, 4), max_size=2),
+    st.integers(1, 6),
+    st.integers(1, 6),
+    st.booleans(),
+    st.integers(1, 3),
+)
 def test_linear_layers(data, axes, inputs, outputs, bias, n):
     """Inputs (n, c), (n, t, c) and (n, h, w, c)."""
     layers = [nn.Linear(3, inputs), nn.GELU(), nn.Linear(inputs, outputs, bias=bias), nn.Tanh(), nn.Flatten()]

@@ -88,28 +88,56 @@ def _conv(*args: Any, **kwargs: Any) -> tuple[Middle, dict]:
 
 
 ACTIVATIONS: dict[str, tuple[Middle, dict]] = {
-    **{f"nn.{part.__class__.__name__}": _module(part) for part in (
-        nn.ReLU(), nn.ReLU6(), nn.Hardswish(), nn.Hardsigmoid(), nn.SiLU(), nn.GELU(), nn.Sigmoid(), nn.Tanh(), nn.LeakyReLU(0.2),
-    )},
-    **{f"nn.{part.__class__.__name__}(inplace)": _module(part) for part in (
-        nn.ReLU(True), nn.ReLU6(True), nn.Hardswish(True), nn.Hardsigmoid(True), nn.SiLU(True), nn.LeakyReLU(0.2, True),
-    )},
+    **{
+        f"nn.{part.__class__.__name__}": _module(part)
+        for part in (
+            nn.ReLU(),
+            nn.ReLU6(),
+            nn.Hardswish(),
+            nn.Hardsigmoid(),
+            nn.SiLU(),
+            nn.GELU(),
+            nn.Sigmoid(),
+            nn.Tanh(),
+            nn.LeakyReLU(0.2),
+        )
+    },
+    **{
+        f"nn.{part.__class__.__name__}(inplace)": _module(part)
+        for part in (
+            nn.ReLU(True),
+            nn.ReLU6(True),
+            nn.Hardswish(True),
+            nn.Hardsigmoid(True),
+            nn.SiLU(True),
+            nn.LeakyReLU(0.2, True),
+        )
+    },
     "nn.GELU(tanh)": _module(nn.GELU("tanh")),
     "nn.Hardtanh(0, 6)": _module(nn.Hardtanh(0.0, 6.0)),
-    "F.relu": (_only(F.relu), {}), "torch.relu_": (_only(torch.relu_), {}),
+    "F.relu": (_only(F.relu), {}),
+    "torch.relu_": (_only(torch.relu_), {}),
     "F.hardtanh": (_only(lambda x: F.hardtanh(x, 0.0, 6.0)), {}),
-    "clamp(0, 6)": (_only(lambda x: x.clamp(0, 6)), {}), "clamp(min=0)": (_only(lambda x: x.clamp(min=0)), {}),
-    "F.gelu": (_only(F.gelu), {}), "sigmoid": (_only(torch.sigmoid), {}), "tanh": (_only(torch.tanh), {}),
-    "F.hardswish": (_only(F.hardswish), {}), "x * relu6(x + 3) / 6": (_only(lambda x: x * F.relu6(x + 3) / 6), {}),
+    "clamp(0, 6)": (_only(lambda x: x.clamp(0, 6)), {}),
+    "clamp(min=0)": (_only(lambda x: x.clamp(min=0)), {}),
+    "F.gelu": (_only(F.gelu), {}),
+    "sigmoid": (_only(torch.sigmoid), {}),
+    "tanh": (_only(torch.tanh), {}),
+    "F.hardswish": (_only(F.hardswish), {}),
+    "x * relu6(x + 3) / 6": (_only(lambda x: x * F.relu6(x + 3) / 6), {}),
     "x * sigmoid(x)": (_only(lambda x: x * torch.sigmoid(x)), {}),
     "relu6(x + 3) / 6": (_only(lambda x: F.relu6(x + 3.0, inplace=True) / 6.0), {}),
-}  # fmt: skip
+}
 
 CONVOLUTIONS: dict[str, tuple[Middle, dict]] = {
-    "conv strided": _conv(6, 3, stride=2, padding=1), "conv wide": _conv(6, (1, 5), padding=(0, 2)),
-    "conv dilated": _conv(6, 3, dilation=2, padding=2), "conv grouped": _conv(12, 3, groups=4, bias=False),
-    "conv depthwise": _conv(8, 3, groups=8, padding=1), "conv multiplier": _conv(16, 3, groups=8, stride=2),
-    "conv same": _conv(6, 4, padding="same"), "conv same dilated": _conv(6, 3, padding="same", dilation=2),
+    "conv strided": _conv(6, 3, stride=2, padding=1),
+    "conv wide": _conv(6, (1, 5), padding=(0, 2)),
+    "conv dilated": _conv(6, 3, dilation=2, padding=2),
+    "conv grouped": _conv(12, 3, groups=4, bias=False),
+    "conv depthwise": _conv(8, 3, groups=8, padding=1),
+    "conv multiplier": _conv(16, 3, groups=8, stride=2),
+    "conv same": _conv(6, 4, padding="same"),
+    "conv same dilated": _conv(6, 3, padding="same", dilation=2),
     "conv valid": _conv(6, 3, padding="valid"),
     "pad then conv": _module(nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(8, 8, 3, stride=2, groups=8))),
     "F.pad then conv": (lambda m, x: m.part(F.pad(x, (1, 2, 0, 1))), {"part": nn.Conv2d(8, 4, 3, padding=1)}),
@@ -122,54 +150,93 @@ CONVOLUTIONS: dict[str, tuple[Middle, dict]] = {
     "linear on tokens": (lambda m, x: m.part(_tokens(x)), {"part": nn.Linear(8, 3)}),
     "linear on pixels": (lambda m, x: m.part(x.permute(0, 2, 3, 1)), {"part": nn.Linear(8, 3, bias=False)}),
     "F.linear": (lambda m, x: F.linear(x.flatten(1), m.part.weight), {"part": nn.Linear(288, 3)}),
-}  # fmt: skip
+}
 
 SHAPES: dict[str, tuple[Middle, dict]] = {
-    "F.pad": (_only(lambda x: F.pad(x, (1, 0, 2, 1)).relu()), {}), "flatten": (_only(lambda x: torch.flatten(x, 1)), {}),
-    "reshape": (_only(lambda x: x.reshape(x.shape[0], 4, -1)), {}), "view": (_only(lambda x: x.view(x.size(0), -1)), {}),
-    "permute": (_only(lambda x: x.permute(0, 2, 3, 1).relu()), {}), "transpose": (_only(lambda x: x.transpose(1, -1)), {}),
-    "unsqueeze": (_only(lambda x: x.unsqueeze(2).relu().squeeze(2)), {}), "unflatten": (_only(lambda x: x.unflatten(1, (2, 4))), {}),
+    "F.pad": (_only(lambda x: F.pad(x, (1, 0, 2, 1)).relu()), {}),
+    "flatten": (_only(lambda x: torch.flatten(x, 1)), {}),
+    "reshape": (_only(lambda x: x.reshape(x.shape[0], 4, -1)), {}),
+    "view": (_only(lambda x: x.view(x.size(0), -1)), {}),
+    "permute": (_only(lambda x: x.permute(0, 2, 3, 1).relu()), {}),
+    "transpose": (_only(lambda x: x.transpose(1, -1)), {}),
+    "unsqueeze": (_only(lambda x: x.unsqueeze(2).relu().squeeze(2)), {}),
+    "unflatten": (_only(lambda x: x.unflatten(1, (2, 4))), {}),
     "chunk": (_only(lambda x: torch.cat(x.chunk(3, 1)[::-1], 1)), {}),
     "split": (_only(lambda x: x.split(3, dim=1)[1] * x.split([2, 3, 3], dim=1)[2]), {}),
     "unbind": (_only(lambda x: x.unbind(1)[2] + x.unbind(-1)[0].mean(1, keepdim=True)), {}),
     "stack": (_only(lambda x: torch.stack([x, x.relu()], dim=2)), {}),
-    "slice": (_only(lambda x: x[:, 1:7:2, ::2, -3:]), {}), "select": (_only(lambda x: x[:, -1] + x.select(2, 0).mean(1, True)), {}),
-    "cat": (_only(lambda x: torch.cat([x, x.relu(), x], dim=1)), {}), "contiguous": (_only(lambda x: x.contiguous().clone()), {}),
-    "expand": (_only(lambda x: x * x.mean((2, 3), keepdim=True).expand(-1, -1, 6, 6)), {}), "shuffle": (_shuffle, {"conv": nn.Conv2d(4, 4, 1)}),
-    "class token": (_class_token, {
-        "token": nn.Parameter(torch.zeros(1, 1, 8)), "position": nn.Parameter(torch.zeros(1, 37, 8)), "proj": nn.Linear(8, 6),
-    }),
-}  # fmt: skip
+    "slice": (_only(lambda x: x[:, 1:7:2, ::2, -3:]), {}),
+    "select": (_only(lambda x: x[:, -1] + x.select(2, 0).mean(1, True)), {}),
+    "cat": (_only(lambda x: torch.cat([x, x.relu(), x], dim=1)), {}),
+    "contiguous": (_only(lambda x: x.contiguous().clone()), {}),
+    "expand": (_only(lambda x: x * x.mean((2, 3), keepdim=True).expand(-1, -1, 6, 6)), {}),
+    "shuffle": (_shuffle, {"conv": nn.Conv2d(4, 4, 1)}),
+    "class token": (
+        _class_token,
+        {
+            "token": nn.Parameter(torch.zeros(1, 1, 8)),
+            "position": nn.Parameter(torch.zeros(1, 37, 8)),
+            "proj": nn.Linear(8, 6),
+        },
+    ),
+}
 
 ARITHMETIC: dict[str, tuple[Middle, dict]] = {
-    "add": (_only(lambda x: x + x.relu()), {}), "add itself": (_only(lambda x: x + x), {}), "add alpha": (_only(lambda x: torch.add(x, x.tanh(), alpha=0.5)), {}),
-    "add number": (_only(lambda x: (x + 1.5).relu()), {}), "sub": (_only(lambda x: x - 2 * x.sigmoid()), {}),
-    "rsub": (_only(lambda x: 1 - x), {}), "neg": (_only(lambda x: -x), {}), "div": (_only(lambda x: x / 3), {}),
-    "mul": (_only(lambda x: x * x.sigmoid()), {}), "square": (_only(lambda x: x * x), {}), "mul broadcast": (_only(lambda x: x * x[:, :1]), {}),
-    "in place": (_only(lambda x: x.mul_(2).add_(1).relu_()), {}), "residual": (_residual, {"conv": nn.Conv2d(8, 8, 3, padding=1), "norm": nn.BatchNorm2d(8)}),
+    "add": (_only(lambda x: x + x.relu()), {}),
+    "add itself": (_only(lambda x: x + x), {}),
+    "add alpha": (_only(lambda x: torch.add(x, x.tanh(), alpha=0.5)), {}),
+    "add number": (_only(lambda x: (x + 1.5).relu()), {}),
+    "sub": (_only(lambda x: x - 2 * x.sigmoid()), {}),
+    "rsub": (_only(lambda x: 1 - x), {}),
+    "neg": (_only(lambda x: -x), {}),
+    "div": (_only(lambda x: x / 3), {}),
+    "mul": (_only(lambda x: x * x.sigmoid()), {}),
+    "square": (_only(lambda x: x * x), {}),
+    "mul broadcast": (_only(lambda x: x * x[:, :1]), {}),
+    "in place": (_only(lambda x: x.mul_(2).add_(1).relu_()), {}),
+    "residual": (_residual, {"conv": nn.Conv2d(8, 8, 3, padding=1), "norm": nn.BatchNorm2d(8)}),
     "sum with a parameter": (lambda m, x: (x + m.p) * x, {"p": nn.Parameter(torch.zeros(1, 8, 6, 6))}),
     "layer scale": (lambda m, x: x + m.p * x.relu(), {"p": nn.Parameter(torch.zeros(8, 1, 1))}),
-    "squeeze and excite": (lambda m, x: x * F.hardsigmoid(m.b(F.relu(m.a(F.adaptive_avg_pool2d(x, 1))))), {"a": nn.Conv2d(8, 2, 1), "b": nn.Conv2d(2, 8, 1)}),
-    "dropout": _module(nn.Sequential(nn.Dropout(0.5), nn.ReLU())), "F.dropout": (lambda m, x: F.dropout(x, 0.3, m.training).relu(), {}),
-    "softmax": (_only(lambda x: x.softmax(1)), {}), "F.softmax": (_only(lambda x: F.softmax(x.flatten(2), dim=-1)), {}),
+    "squeeze and excite": (
+        lambda m, x: x * F.hardsigmoid(m.b(F.relu(m.a(F.adaptive_avg_pool2d(x, 1))))),
+        {"a": nn.Conv2d(8, 2, 1), "b": nn.Conv2d(2, 8, 1)},
+    ),
+    "dropout": _module(nn.Sequential(nn.Dropout(0.5), nn.ReLU())),
+    "F.dropout": (lambda m, x: F.dropout(x, 0.3, m.training).relu(), {}),
+    "softmax": (_only(lambda x: x.softmax(1)), {}),
+    "F.softmax": (_only(lambda x: F.softmax(x.flatten(2), dim=-1)), {}),
     "layer norm": (lambda m, x: m.part(_tokens(x)).relu(), {"part": nn.LayerNorm(8)}),
     "layer norm of an image": (lambda m, x: F.layer_norm(x, (8, 6, 6)), {}),
-    "F.batch_norm": (lambda m, x: F.batch_norm(x.relu(), m.n.running_mean, m.n.running_var), {"n": nn.BatchNorm2d(8, affine=False)}),
-    "matmul": (_only(lambda x: x @ x.transpose(-2, -1)), {}), "bmm": (_only(lambda x: torch.bmm(x.flatten(2), _tokens(x))), {}),
-    "attention": (_attention, {"qkv": nn.Linear(8, 24)}), "attention by hand": (_attention_by_hand, {"qkv": nn.Linear(8, 24)}),
+    "F.batch_norm": (
+        lambda m, x: F.batch_norm(x.relu(), m.n.running_mean, m.n.running_var),
+        {"n": nn.BatchNorm2d(8, affine=False)},
+    ),
+    "matmul": (_only(lambda x: x @ x.transpose(-2, -1)), {}),
+    "bmm": (_only(lambda x: torch.bmm(x.flatten(2), _tokens(x))), {}),
+    "attention": (_attention, {"qkv": nn.Linear(8, 24)}),
+    "attention by hand": (_attention_by_hand, {"qkv": nn.Linear(8, 24)}),
     "nn.MultiheadAttention": (_self_attention, {"part": nn.MultiheadAttention(8, 2, batch_first=True)}),
-    "column of a parameter": (lambda m, x: x + m.p[:, 1:].transpose(1, 2).reshape(8, 1, 1), {"p": nn.Parameter(torch.zeros(1, 2, 8))}),
-}  # fmt: skip
+    "column of a parameter": (
+        lambda m, x: x + m.p[:, 1:].transpose(1, 2).reshape(8, 1, 1),
+        {"p": nn.Parameter(torch.zeros(1, 2, 8))},
+    ),
+}
 
 POOLING: dict[str, tuple[Middle, dict]] = {
-    "max pool": _module(nn.MaxPool2d(2)), "max pool overlapping": _module(nn.MaxPool2d(3, 2, 1)),
-    "max pool ceil": _module(nn.MaxPool2d((3, 2), 2, ceil_mode=True)), "max pool dilated": _module(nn.MaxPool2d(2, 1, 1, 2)),
-    "F.max_pool2d": (_only(lambda x: F.max_pool2d(x, 3, 2)), {}), "average pool": _module(nn.AvgPool2d(2)),
+    "max pool": _module(nn.MaxPool2d(2)),
+    "max pool overlapping": _module(nn.MaxPool2d(3, 2, 1)),
+    "max pool ceil": _module(nn.MaxPool2d((3, 2), 2, ceil_mode=True)),
+    "max pool dilated": _module(nn.MaxPool2d(2, 1, 1, 2)),
+    "F.max_pool2d": (_only(lambda x: F.max_pool2d(x, 3, 2)), {}),
+    "average pool": _module(nn.AvgPool2d(2)),
     "average pool padded": _module(nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False)),
-    "F.avg_pool2d": (_only(lambda x: F.avg_pool2d(x, (3, 2), 1, 1)), {}), "adaptive to one": _module(nn.AdaptiveAvgPool2d(1)),
-    "adaptive to a grid": _module(nn.AdaptiveAvgPool2d((4, 5))), "mean": (_only(lambda x: x.mean((2, 3))), {}),
-    "mean keepdim": (_only(lambda x: x.mean(-1, keepdim=True) * x), {}), "mean of channels": (_only(lambda x: torch.mean(x, 1)), {}),
-}  # fmt: skip
+    "F.avg_pool2d": (_only(lambda x: F.avg_pool2d(x, (3, 2), 1, 1)), {}),
+    "adaptive to one": _module(nn.AdaptiveAvgPool2d(1)),
+    "adaptive to a grid": _module(nn.AdaptiveAvgPool2d((4, 5))),
+    "mean": (_only(lambda x: x.mean((2, 3))), {}),
+    "mean keepdim": (_only(lambda x: x.mean(-1, keepdim=True) * x), {}),
+    "mean of channels": (_only(lambda x: torch.mean(x, 1)), {}),
+}
 
 MODULES = {**ACTIVATIONS, **CONVOLUTIONS, **SHAPES, **ARITHMETIC, **POOLING}
 
