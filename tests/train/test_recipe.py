@@ -11,10 +11,10 @@ def test_json_round_trip():
     assert Recipe.from_json(recipe.to_json()) == recipe
 
 
-def test_defaults_are_the_papers():
+def test_defaults_are_the_papers_but_for_the_rate():
     recipe = Recipe.of()
     assert (recipe.lr, recipe.batch_size, recipe.optimizer, recipe.momentum, recipe.weight_decay) == (
-        0.125,
+        0.02,
         32,
         "sgd",
         0,

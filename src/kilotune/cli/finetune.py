@@ -24,10 +24,11 @@ def finetune(
     ledger: options.Ledger = "total",
     policy: options.PolicyName = "medyate",
     option: options.PolicyOptions = None,
+    ranking: options.RankingFile = None,
     redraw: options.Redraw = "policy",
     input: options.FittingInput = None,
     epochs: options.Epochs = 10,
-    lr: options.LearningRate = 0.125,
+    lr: options.LearningRate = 0.02,
     batch_size: options.BatchSize = 32,
     optimizer: options.Optimizer = "sgd",
     augment: options.Augment = "crop",
@@ -35,7 +36,7 @@ def finetune(
     eval_limit: options.EvalLimit = None,
     seed: options.Seed = 0,
     precision: options.Precision = "float32",
-    channels_last: options.ChannelsLast = False,
+    channels_last: options.ChannelsLast = True,
     device: options.Device = "auto",
     threads: options.Threads = None,
     out: _Out = None,
@@ -58,7 +59,9 @@ def _recipe(given: dict[str, Any]) -> "Recipe":
 
     fields = {name: given[name] for name in Recipe.__struct_fields__ if name in given}
     shape = given["input"] and list(given["input"])
-    return Recipe.of(**fields | {"input": shape, "options": options.parse_policy_options(given["option"])})
+    ranking = given["ranking"] and str(given["ranking"])
+    chosen = {"input": shape, "options": options.parse_policy_options(given["option"]), "ranking": ranking}
+    return Recipe.of(**fields | chosen)
 
 
 def _carry_out(recipe: "Recipe", folder: Path) -> "Record":
@@ -129,6 +132,7 @@ def _default_input(recipe: "Recipe") -> tuple[int, ...]:
     from kilotune.data.sets import load
     from kilotune.memory.ledger import Accounting
     from kilotune.policies import make
+    from kilotune.policies.ranking import Ranking
     from kilotune.train.optim import ledger_name
     from kilotune.update_plan import Budget
 
@@ -143,5 +147,6 @@ def _default_input(recipe: "Recipe") -> tuple[int, ...]:
         return channels, ceiling, ceiling
     policy, budget = make(recipe.policy, **recipe.options), Budget.parse(recipe.budget, recipe.ledger)
     accounting = Accounting(optimizer=ledger_name(recipe))
-    fitter = Fitter(network, policy, budget, accounting, recipe.seed, channels=channels, ceiling=ceiling)
+    ranking = Ranking.load(Path(recipe.ranking)) if recipe.ranking else None
+    fitter = Fitter(network, policy, budget, accounting, recipe.seed, ranking, channels, ceiling)
     return fitter.fit(None).fitting.task.graph.input.shape[1:]

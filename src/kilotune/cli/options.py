@@ -133,7 +133,7 @@ Redraw = Annotated[
 ]
 Augment = Annotated[str, typer.Option(help="How training images are varied: crop, shift or none.")]
 Precision = Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of activations.")]
-ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="Memory layout that some CPUs and GPUs prefer.")]
+ChannelsLast = Annotated[bool, typer.Option(help="Memory layout of activations, the faster one on most machines.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads [default: all cores]")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto for a GPU where there is one.")]

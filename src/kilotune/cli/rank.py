@@ -19,7 +19,7 @@ def rank(
     weights: options.Weights = None,
     input: options.Input = None,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of training everything.")] = 3,
-    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 0.125,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 0.01,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per optimiser step.")] = 32,
     train_limit: Annotated[int | None, typer.Option(min=1, help="Train on at most so many images.")] = None,
     seed: options.Seed = 0,

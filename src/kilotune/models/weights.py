@@ -129,7 +129,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
             f"{path} is not a plain state dict: it is corrupt or would execute code, which kilotune never does; "
             "save it again with torch.save(model.state_dict(), path)"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, ValueError, LookupError) as error:
         raise WeightsError(f"{path} is corrupt: {error}") from error
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):

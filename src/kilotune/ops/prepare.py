@@ -13,7 +13,7 @@ from kilotune.graph.node import Graph
 from kilotune.ops.forward import Weights
 from kilotune.ops.program import Program, StepFunction
 from kilotune.ops.replan import move_optimizer
-from kilotune.ops.slices import LiveBias, LiveWeight, Slice, bias_name, folded, norm_scale, norm_shift
+from kilotune.ops.slices import LiveBias, LiveWeight, Slice, bias_name, bias_offset, folded, norm_scale, norm_shift
 from kilotune.update_plan import ChannelSet, UpdatePlan
 
 
@@ -182,10 +182,9 @@ class Step(nn.Module):
 
     def _live_bias(self, name: str, old: dict[str, nn.Parameter]) -> LiveBias:
         op, running = self.graph.weighted(name), self._weights[self.graph.layer[name].node].bias
-        trained, whole = bias_name(op), folded(op, self._tensors)[1]
+        trained = bias_name(op)
         assert running is not None  # check_plan has seen that there is a bias
         assert trained is not None
-        assert whole is not None
         base = self._tensors[trained]
         parameter = old.get(f"{name}.bias")
         if parameter is None:
@@ -196,7 +195,7 @@ class Step(nn.Module):
         if op.norm.bias is None:
             shift, scale = norm_shift(op.norm, self._tensors), norm_scale(op.norm, self._tensors)
             return LiveBias(parameter, base, running, shift, scale)
-        return LiveBias(parameter, base, running, whole - base, None)
+        return LiveBias(parameter, base, running, bias_offset(op, self._tensors), None)
 
     def _register(self) -> None:
         """Make the live parameters, and only them, this module's parameters."""

@@ -23,14 +23,26 @@ def norm_shift(norm: FoldedNorm, tensors: Tensors) -> Tensor:
     return shift if norm.bias is None else shift + tensors[norm.bias]
 
 
+def bias_offset(op: Conv2d | Linear, tensors: Tensors) -> Tensor:
+    """The folded bias without the norm's own shift, (o,): scale * bias - mean * scale.
+
+    The shift is always added last, so that a trained shift gives the same bits whether it was trained in this step or read
+    back from the model.
+    """
+    assert op.norm is not None
+    scale = norm_scale(op.norm, tensors)
+    offset = -tensors[op.norm.mean] * scale
+    return offset if op.bias is None else tensors[op.bias] * scale + offset
+
+
 def folded(op: Conv2d | Linear, tensors: Tensors) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of the layer with its frozen batch norm folded in; without one, the model's own tensors."""
     weight, bias = tensors[op.weight], None if op.bias is None else tensors[op.bias]
     if op.norm is None:
         return weight, bias
-    scale = norm_scale(op.norm, tensors)
-    shift = norm_shift(op.norm, tensors)
-    return weight * _per_row(scale, weight), shift if bias is None else torch.addcmul(shift, scale, bias)
+    offset = bias_offset(op, tensors)
+    shifted = offset if op.norm.bias is None else tensors[op.norm.bias] + offset
+    return weight * _per_row(norm_scale(op.norm, tensors), weight), shifted
 
 
 def _per_row(vector: Tensor, weight: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ Amount = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A fine-tuning run. Defaults are the papers' recipe (TraDy, section 5): plain SGD, batch 32, learning rate 0.125,
-    linear warm-up over 5 epochs, cosine to zero, stepped per iteration.
+    """A fine-tuning run. Defaults are the papers' recipe (TraDy, section 5): plain SGD, batch 32, linear warm-up over 5
+    epochs, cosine to zero, stepped per iteration; but not their learning rate 0.125, which needs batch norm in training mode.
 
     model, weights, data: names as the command line takes them; None where Python objects were passed in.
     input: (c, h, w). budget: as ``units.parse_bytes`` reads it; None trains without a limit. options: of the policy.
@@ -22,6 +22,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     redraw: "policy" as the policy's paper does it, "never", every "epoch", every "step", or every so many steps,
     counted from the start of each epoch. augment, mean, std: of ``data.augment.Augment``, for uint8 images; None is what
     the weights were trained with, or 0.5. train_limit, eval_limit: at most so many images of a data set.
+    ranking: path of a layer ranking; None takes the one shipped for the network, else one from its shapes.
+    channels_last: memory layout of activations, faster on most CPUs and GPUs.
     """
 
     model: str | None = None
@@ -36,7 +38,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     warmup_epochs: Count = 5
     batch_size: Positive = 32
     accumulate: Positive = 1
-    lr: Annotated[float, msgspec.Meta(gt=0)] = 0.125
+    lr: Annotated[float, msgspec.Meta(gt=0)] = 0.02
     optimizer: str = "sgd"
     momentum: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
     weight_decay: Amount = 0.0
@@ -45,10 +47,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     seed: int = 0
+    ranking: str | None = None
     redraw: Literal["policy", "never", "epoch", "step"] | Positive = "policy"
     optimizer_state: Literal["reset", "keep"] = "reset"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    channels_last: bool = False
+    channels_last: bool = True
     device: str = "auto"
     train_limit: Positive | None = None
     eval_limit: Positive | None = None

@@ -9,7 +9,7 @@ import torch
 from kilotune import models
 from kilotune.data.images import Dataset
 from kilotune.data.sets import load as load_data
-from kilotune.errors import RunError
+from kilotune.errors import DataError, RunError
 from kilotune.ops.prepare import prepare
 from kilotune.train.checkpoint import Checkpoint
 from kilotune.train.feed import Feed
@@ -43,6 +43,11 @@ class Run:
         nothing = UpdatePlan(classifier=False)
         dtype = getattr(torch, recipe.precision)
         step = prepare(model, example, nothing, dtype=dtype, channels_last=recipe.channels_last)
+        n_logits = step.graph.node[step.graph.output].output.shape[-1]
+        if n_logits != dataset.n_classes:
+            raise DataError(
+                f"{data} has {dataset.n_classes} classes, the run was trained for {n_logits}; evaluate on data of the same ones"
+            )
         return evaluate(step, Feed.evaluation(dataset, recipe, device).batches(0))
 
 

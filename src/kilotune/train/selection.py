@@ -1,6 +1,7 @@
 """What a run trains now, and when it draws anew."""
 
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from kilotune.graph.node import Graph
 from kilotune.memory.ledger import Accounting
 from kilotune.policies import make
 from kilotune.policies.fit import Selector
+from kilotune.policies.ranking import Ranking
 from kilotune.train.optim import ledger_name
 from kilotune.train.recipe import Recipe
 from kilotune.train.record import LedgerFigures
@@ -29,7 +31,8 @@ class Selection:
         # The ledger speaks of the device, which holds one sample at a time in float32, whatever batch the host uses.
         accounting = Accounting(optimizer=ledger_name(recipe))
         policy = make(recipe.policy, **recipe.options)
-        self._selector = Selector.fit(graph, policy, budget, recipe.seed, accounting)
+        ranking = None if recipe.ranking is None else Ranking.load(Path(recipe.ranking))
+        self._selector = Selector.fit(graph, policy, budget, recipe.seed, accounting, ranking)
         rule = policy.redraw if recipe.redraw == "policy" else recipe.redraw
         self._interval = _STEPS_BETWEEN_DRAWS[rule] if isinstance(rule, str) else rule
         self.plan = self._selector.draw()
