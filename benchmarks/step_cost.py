@@ -30,6 +30,7 @@ from kilotune.policies import make
 RESULTS = Path(__file__).parent / "results" / "step_cost.json"
 NETWORK = "mobilenet_v2_w0.35_mix"
 NO_LIMIT = 10**9
+HELP = "import sys; sys.argv = ['kilotune', '--help']; from kilotune.cli.main import main; main()"
 
 # Row -> policy, options, selection budget in elements.
 PLANS = {
@@ -168,7 +169,9 @@ def main() -> None:
         "processor": platform.processor() or platform.machine(),
         "threads": arguments.threads,
         "import_seconds": import_seconds("import kilotune"),
-        "help_seconds": import_seconds("import sys; sys.argv = ['kilotune', '--help']; from kilotune.cli.main import main; main()"),
+        "help_seconds": import_seconds(
+            "import sys; sys.argv = ['kilotune', '--help']; from kilotune.cli.main import main; main()"
+        ),
         "tables": tables,
     }
     RESULTS.parent.mkdir(exist_ok=True)
@@ -176,7 +179,9 @@ def main() -> None:
     for table in tables:
         print(f"batch {table['batch']}")
         for name, row in table["rows"].items():
-            print(f"  {name:26} {row['milliseconds']:8.2f} ms  {row['ratio_to_dense']:.3f}  kept {row['kept_bytes']:>13,} B")
+            print(
+                f"  {name:26} {row['milliseconds']:8.2f} ms  {row['ratio_to_dense']:.3f}  kept {row['kept_bytes']:>13,} B"
+            )
         share, redraw = table["python_share_medyate"], table["redraw_share_of_100_steps"]
         print(f"  python {share:.0%} of a MeDyate step; a redraw takes {redraw:.2%} of an epoch of 100 steps")
     print(f"import kilotune {result['import_seconds']:.2f} s, kilotune --help {result['help_seconds']:.2f} s")

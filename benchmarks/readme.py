@@ -1,0 +1,112 @@
+"""Writes what README.md shows from ``benchmarks/results``: its tables, between the markers, and its picture.
+
+Usage: python benchmarks/readme.py
+"""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PICTURE = ROOT / "docs" / "images" / "mcunet_256KiB.png"
+KINDS = ("input", "activation", "mask", "gradient", "scratch")
+
+
+def _read(name: str) -> dict:
+    return msgspec.json.decode((RESULTS / f"{name}.json").read_bytes())
+
+
+def main_job() -> str:
+    """The main job: one row a run."""
+    rows = [
+        "| run (CIFAR-10, 10,000 images) | before | after | total RAM, worst case | kept for backward | time |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, record in _read("main_job").items():
+        ledger, epochs = record["ledger"], len(record["epochs"])
+        before, after = 100 * record["accuracy_before"], 100 * record["accuracy"]
+        rows.append(
+            f"| {name}, {epochs} epochs | {before:.1f} % | **{after:.1f} %** | {ledger['worst_total_bytes']:,} B "
+            f"| {ledger['saved_bytes']:,} B | {record['seconds']:.0f} s |"
+        )
+    return "\n".join(rows)
+
+
+def compare_methods() -> str:
+    """Every method under the same selection bytes: mean and standard deviation over the seeds."""
+    rows = ["| method | accuracy | selection | kept for backward | time |", "|---|---|---|---|---|"]
+    for row in _read("compare_methods")["rows"]:
+        ledger, seeds = row["ledger"], len(row["runs"])
+        accuracy = f"{100 * row['accuracy_mean']:.2f} ± {100 * row['accuracy_std']:.2f} % ({seeds} seeds)"
+        rows.append(
+            f"| {row['method']} | {accuracy} | {ledger['selection_bytes']:,} B | {ledger['saved_bytes']:,} B "
+            f"| {row['seconds_mean']:.0f} s |"
+        )
+    return "\n".join(rows)
+
+
+def step_cost() -> str:
+    """What a step costs beside stock PyTorch."""
+    tables = _read("step_cost")["tables"]
+    rows = ["| step | batch 1 | batch 32 | kept at batch 1 |", "|---|---|---|---|"]
+    for name, row in tables[0]["rows"].items():
+        ratios = " | ".join(f"{t['rows'][name]['ratio_to_dense']:.2f}" for t in tables)
+        rows.append(f"| {name} | {ratios} | {row['kept_bytes']:,} B |")
+    return "\n".join(rows)
+
+
+TABLES = {"main_job": main_job, "compare_methods": compare_methods, "step_cost": step_cost}
+
+
+def with_tables(text: str) -> str:
+    """``text`` with every table between its markers made anew."""
+    for name, table in TABLES.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        head, rest = text.split(begin)
+        text = head + begin + table() + "\n" + end + rest.split(end)[1]
+    return text
+
+
+def draw(path: Path) -> None:
+    """MCUNet inside 256 KiB: what lives at each step of one training step."""
+    import matplotlib
+    import torch
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    from kilotune import Budget, Selector, capture, models
+    from kilotune.policies import make
+
+    graph = capture(models.create("mcunet_in1", classes=10, folded=True), torch.zeros(1, 3, 72, 72))
+    selector = Selector.fit(graph, make("medyate"), Budget.parse("256KiB"))
+    plan, layout = selector.draw(), selector.layout
+    report = layout.report(plan)
+    steps = np.arange(len(layout.timeline.names))
+    parts = {kind: np.zeros(len(steps)) for kind in KINDS}
+    for buffer in layout.arena.buffers:
+        parts[buffer.kind][buffer.first : buffer.last + 1] += buffer.nbytes
+    parts["kept channels"] = layout.stack(plan)
+    parts["free below the stack"] = layout.arena.extent - layout.arena.live
+    resident = {k: v for k, v in report.by_kind.items() if v and k not in (*KINDS, "kept", "fragmentation")}
+    parts = {"trained weights, their gradients, stored norms": np.full(len(steps), sum(resident.values())), **parts}
+    parts = {name: values for name, values in parts.items() if values.any()}
+    figure, axes = pyplot.subplots(figsize=(9, 3.4), layout="constrained")
+    axes.stackplot(steps, *(values / 1024 for values in parts.values()), labels=list(parts), step="post")
+    axes.axhline(256, color="black", linestyle="--", linewidth=1)
+    axes.text(len(steps) - 1, 258, "budget 256 KiB", ha="right", va="bottom")
+    axes.axvline(layout.timeline.loss_at, color="gray", linewidth=1)
+    axes.text(layout.timeline.loss_at, 180, " loss", color="gray")
+    axes.set(xlabel="operation (forward, loss, backward)", ylabel="KiB of RAM", ylim=(0, 290), xlim=(0, len(steps) - 1))
+    axes.set_title("One training step of MCUNet-in1 on 72x72 images, MeDyate: worst case of every draw below the line")
+    axes.legend(loc="upper right", bbox_to_anchor=(1, 0.88), fontsize=8)
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(with_tables(readme.read_text()))
+    draw(PICTURE)
