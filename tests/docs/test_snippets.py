@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from kilotune.cli.main import app
@@ -105,9 +106,12 @@ def run(page: Path, block: Block, namespace: dict[str, object]) -> None:
 
 @pytest.fixture
 def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder to work in; modules imported from it are forgotten afterwards."""
+    """A folder to work in; modules imported from it are forgotten afterwards. One thread: the models are tiny."""
     monkeypatch.chdir(tmp_path)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     yield tmp_path
+    torch.set_num_threads(n_threads)
     here = [name for name, module in sys.modules.items() if str(tmp_path) in str(getattr(module, "__file__", ""))]
     for name in here:
         del sys.modules[name]
