@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": {"ops", "policies", "models", "data", "quant", "prune"},
     "report": {"train", "codegen"},
     "bench": {"report"},
+    "integrations": {"train"},
     "cli": BASE,
     "": BASE,
 }
