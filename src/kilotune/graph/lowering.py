@@ -9,6 +9,9 @@ from kilotune.graph import node as ops
 from kilotune.graph.node import Node, Op, TensorInfo
 
 
+_CONSTANT = "a tensor made inside forward(); register it as a buffer of the module"
+
+
 class Refused(Exception):
     """An operation, or this use of it, is not supported; the text is the nearest supported rewrite."""
 
@@ -62,7 +65,7 @@ class Call:
             name = f"{self.name}.{len(self.nodes)}"
             self.nodes.append(Node(name, ops.Parameter(item.tensor), (), info, item.tensor, self.source))
             return Value(name, info)
-        raise Refused("a tensor made inside forward(); register it as a buffer of the module")
+        raise Refused(_CONSTANT)
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -378,6 +381,8 @@ LOWERINGS: dict[str, Callable[[Call], Any]] = {
 
 # The nearest supported rewrite of operations that users of this field bring along.
 REWRITES = {
+    **dict.fromkeys(("lift_fresh", "lift_fresh_copy", "ones", "zeros", "full", "arange", "linspace", "eye"), _CONSTANT),
+    **dict.fromkeys(("ones_like", "zeros_like", "full_like"), _CONSTANT),
     "group_norm": "use batch norm, which folds into the convolution",
     "instance_norm": "use batch norm, which folds into the convolution",
     "native_group_norm": "use batch norm, which folds into the convolution",
