@@ -8,7 +8,6 @@ from typing import Any
 from kilotune.graph import node as ops
 from kilotune.graph.node import Node, Op, TensorInfo
 
-
 _CONSTANT = "a tensor made inside forward(); register it as a buffer of the module"
 
 
