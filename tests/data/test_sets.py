@@ -101,7 +101,7 @@ def test_unknown_name_lists_the_known_ones():
         load("imagenet")
 
 
-@pytest.mark.parametrize("name", list(DATASETS))
+@pytest.mark.parametrize("name", [name for name in DATASETS if not name.startswith("digits")])
 def test_missing_data_names_the_folder(tmp_path, monkeypatch, name):
     monkeypatch.setenv("KILOTUNE_DATA", str(tmp_path))
     with pytest.raises(DataError, match=str(tmp_path)):

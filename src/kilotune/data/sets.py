@@ -11,6 +11,7 @@ import torch
 
 from kilotune.data import cifar
 from kilotune.data.decode import decode_all, decode_file, decode_tiles
+from kilotune.data.digits import read_digits, read_digits_shifted
 from kilotune.data.folder import read_folder
 from kilotune.data.images import Dataset, Progress, Split, split_by_seed
 from kilotune.data.npz import read_npz
@@ -131,4 +132,6 @@ DATASETS: dict[str, Callable[[Path, int], Dataset]] = {
     "cifar100": _cifar100,
     "flowers102": _flowers102,
     "vww96": _vww96,
+    "digits": lambda root, seed: read_digits(),
+    "digits_shifted": lambda root, seed: read_digits_shifted(),
 }

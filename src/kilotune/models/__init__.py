@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from kilotune.errors import ModelError, WeightsError
+from kilotune.models.digitnet import digitnet
 from kilotune.models.head import find_head, replace_head
 from kilotune.models.inverted import Architecture
 from kilotune.models.mcunet import mcunet
@@ -33,6 +34,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mcunet_in4": partial(mcunet, "in4"),
     "proxylessnas_w0.3": partial(proxylessnas, mix=True),
     "proxylessnas_w0.3_nomix": partial(proxylessnas, mix=False),
+    "digitnet": digitnet,
     "resnet18": partial(resnet, 18),
     "resnet50": partial(resnet, 50),
 }

@@ -1,12 +1,10 @@
 """The demo's backbone: a MobileNetV2 of 35 thousand parameters, pretrained by ``benchmarks/pretrain_digitnet.py``."""
 
-from importlib.resources import as_file, files
-
 from safetensors import safe_open
 
 from kilotune.models.inverted import Architecture, Block
 from kilotune.models.mobilenet_v2 import MobileNetV2
-from kilotune.models.weights import load_into, read
+from kilotune.models.weights import SHIPPED, load_into, read
 
 ARCHITECTURE = Architecture(
     stem=16,
@@ -14,12 +12,12 @@ ARCHITECTURE = Architecture(
     mix=128,
 )
 CLASSES = 10
-CHECKPOINT = files("kilotune.models") / "digitnet.safetensors"
+CHECKPOINT = SHIPPED["digitnet"]
 
 
-def digitnet(classes: int = CLASSES) -> MobileNetV2:
+def digitnet(classes: int = CLASSES, folded: bool = False) -> MobileNetV2:
     """The network ``(n, 3, 32, 32) -> (n, classes)`` with random weights."""
-    return MobileNetV2(ARCHITECTURE, classes, dropout=0.0, folded=False)
+    return MobileNetV2(ARCHITECTURE, classes, dropout=0.0, folded=folded)
 
 
 def pretrained_digitnet() -> MobileNetV2:
@@ -28,12 +26,11 @@ def pretrained_digitnet() -> MobileNetV2:
     It reads ``(pixel / 255 - 0.5) / 0.5``.
     """
     model = digitnet()
-    with as_file(CHECKPOINT) as path:
-        load_into(model, read(str(path)))
+    load_into(model, read("digitnet"))
     return model.eval()
 
 
 def checkpoint_facts() -> dict[str, str]:
     """How the committed weights came about: ``accuracy_test`` (a share, unshifted digits), seed, epochs, torch."""
-    with as_file(CHECKPOINT) as path, safe_open(path, framework="numpy") as file:
+    with safe_open(CHECKPOINT, framework="numpy") as file:
         return dict(file.metadata())

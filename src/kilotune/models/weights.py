@@ -54,8 +54,12 @@ class Checkpoint:
         return None if weight is None else weight.shape[0]
 
 
+# Weights that come with the package.
+SHIPPED = {"digitnet": Path(__file__).parent / "digitnet.safetensors"}
+
+
 def find(spec: str) -> Found:
-    """The weight file meant by ``spec``: a path, or the name of an entry of ``$KILOTUNE_DATA/weights/models.json``.
+    """The weight file meant by ``spec``: a path, one of ``SHIPPED``, or an entry of ``$KILOTUNE_DATA/weights/models.json``.
 
     The path of an entry's file means the entry. Raises WeightsError, listing the entries there are, if it is neither.
     """
@@ -68,6 +72,8 @@ def find(spec: str) -> Found:
             return Found(name, file, entry)
     if path.is_file():
         return Found(spec, path)
+    if spec in SHIPPED:
+        return Found(spec, SHIPPED[spec])
     if not entries:
         raise WeightsError(
             f"there is no weight file {spec!r}; if it is an entry of models.json, set KILOTUNE_DATA to the folder that "
