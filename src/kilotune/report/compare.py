@@ -16,8 +16,23 @@ from kilotune.units import DTYPE_BYTES, format_bytes, kib, parse_bytes
 
 # Runs that differ in one of these cannot be compared by accuracy alone.
 SCHEDULE = (
-    "model", "weights", "data", "input", "epochs", "warmup_epochs", "batch_size", "accumulate", "lr", "optimizer",
-    "momentum", "weight_decay", "schedule", "augment", "train_limit", "eval_limit", "precision",
+    "model",
+    "weights",
+    "data",
+    "input",
+    "epochs",
+    "warmup_epochs",
+    "batch_size",
+    "accumulate",
+    "lr",
+    "optimizer",
+    "momentum",
+    "weight_decay",
+    "schedule",
+    "augment",
+    "train_limit",
+    "eval_limit",
+    "precision",
 )
 
 
@@ -121,8 +136,21 @@ def comparison_text(comparison: Comparison) -> str:
 
 
 _HEADINGS = (
-    "policy", "model", "data", "input", "budget", "seeds",
-    "before", "after", "best", "selection B", "saved B", "total B", "total KiB", "seconds", "status",
+    "policy",
+    "model",
+    "data",
+    "input",
+    "budget",
+    "seeds",
+    "before",
+    "after",
+    "best",
+    "selection B",
+    "saved B",
+    "total B",
+    "total KiB",
+    "seconds",
+    "status",
 )
 
 
