@@ -178,20 +178,20 @@ class _Gradients:
     def _run(self, step: BackwardStep, now: int) -> None:
         arriving = self.holder.pop(step.node.name)
         self._touch(arriving, now)
-        for name, wanted in zip(step.node.inputs, step.wanted, strict=True):
-            if not wanted:
-                continue
+        wanted = [name for name, needed in zip(step.node.inputs, step.wanted, strict=True) if needed]
+        for place, name in enumerate(wanted, start=1):
             if name in self.holder:
-                self._accumulate(name, now)
+                self._accumulate(name, now, still_read=arriving if place < len(wanted) else None)
             elif self._passes_on(step, name, arriving):
                 self.holder[name] = arriving
             else:
                 self._new(name, now)
 
-    def _accumulate(self, name: str, now: int) -> None:
+    def _accumulate(self, name: str, now: int, still_read: int | None) -> None:
+        """Add to a gradient where it stands, unless others hold its buffer or the rest of this step still reads it."""
         number = self.holder.pop(name)
         self._touch(number, now)
-        if self._shared(number):
+        if self._shared(number) or number == still_read:
             self._new(name, now)
         else:
             self.holder[name] = number
