@@ -105,3 +105,53 @@ def some_of(draw, n_channels: int) -> tuple[int, ...]:
     """A set of channels, at least one, sometimes all."""
     chosen = draw(st.sets(st.integers(0, n_channels - 1), min_size=1, max_size=n_channels))
     return tuple(sorted(chosen))
+
+
+class RandomNetwork(nn.Module):
+    """A directed graph of operations: each reads earlier values, so that values branch, meet, and are read again later."""
+
+    def __init__(self, wiring: tuple[tuple[str, int, int], ...], classes: int = 5):
+        super().__init__()
+        self.wiring = wiring
+        self.stem = nn.Conv2d(2, 4, 3, padding=1)
+        self.convs = nn.ModuleDict(
+            {str(i): _CONVOLUTIONS[op]() for i, (op, _, _) in enumerate(wiring) if op in _CONVOLUTIONS}
+        )
+        self.shift = nn.Parameter(torch.zeros(4, 6, 6))
+        self.head = nn.Linear(4, classes)
+        randomise(self.double().eval())
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = [self.stem(x)]
+        for index, (op, first, second) in enumerate(self.wiring):
+            a, b = values[first % len(values)], values[second % len(values)]
+            values.append(self.convs[str(index)](a) if op in _CONVOLUTIONS else _OPERATIONS[op](self, a, b))
+        return self.head((values[-1] + values[len(values) // 2]).mean((2, 3)))
+
+
+_CONVOLUTIONS = {
+    "pointwise": lambda: nn.Conv2d(4, 4, 1),
+    "depthwise": lambda: nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.BatchNorm2d(4)),
+}
+_OPERATIONS = {
+    "relu": lambda net, a, b: a.relu(),
+    "relu6": lambda net, a, b: nn.functional.relu6(a),
+    "silu": lambda net, a, b: nn.functional.silu(a),
+    "sigmoid": lambda net, a, b: a.sigmoid(),
+    "norm": lambda net, a, b: nn.functional.layer_norm(a, (6, 6)),
+    "softmax": lambda net, a, b: a.softmax(1),
+    "affine": lambda net, a, b: 0.5 * a + 1,
+    "add": lambda net, a, b: a + b,
+    "mul": lambda net, a, b: a * b.tanh(),
+    "gate": lambda net, a, b: a * b.mean((2, 3), keepdim=True).sigmoid(),
+    "shift": lambda net, a, b: net.shift + a,
+    "pool": lambda net, a, b: nn.functional.max_pool2d(a, 3, 1, 1),
+    "halves": lambda net, a, b: torch.cat([a[:, 2:], b[:, :2]], 1),
+    "reshape": lambda net, a, b: a.flatten(1).relu().reshape(-1, 4, 6, 6) + b,
+    "turn": lambda net, a, b: a.transpose(2, 3),
+}
+wirings = st.lists(
+    st.tuples(st.sampled_from([*_CONVOLUTIONS, *_OPERATIONS]), st.integers(0, 9), st.integers(0, 9)),
+    min_size=1,
+    max_size=10,
+).map(tuple)

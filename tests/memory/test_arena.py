@@ -1,0 +1,56 @@
+"""The arena: no two live buffers share a byte, and what it says about itself, against counting bytes one by one."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kilotune.memory.arena import pack
+from kilotune.memory.lifetime import Buffer
+
+N_STEPS = 12
+
+
+@st.composite
+def buffers(draw):
+    spans = draw(st.lists(st.tuples(st.integers(0, N_STEPS - 1), st.integers(0, N_STEPS - 1)), max_size=20))
+    return [
+        Buffer(f"b{index}", 4 * draw(st.integers(0, 20)), "activation", "", min(span), max(span))
+        for index, span in enumerate(spans)
+    ]
+
+
+@settings(max_examples=200)
+@given(buffers())
+def test_no_two_live_buffers_share_a_byte(some):
+    arena = pack(some, N_STEPS)
+    assert arena.buffers == tuple(some)
+    for step in range(N_STEPS):
+        taken = np.zeros(arena.nbytes, dtype=int)
+        for buffer, offset in zip(arena.buffers, arena.offsets, strict=True):
+            if buffer.first <= step <= buffer.last:
+                assert offset >= 0
+                assert offset + buffer.nbytes <= arena.nbytes
+                taken[offset : offset + buffer.nbytes] += 1
+        assert taken.max(initial=0) <= 1
+        assert taken.sum() == arena.live[step] <= arena.extent[step]
+        used = np.flatnonzero(taken)
+        assert arena.extent[step] >= (used[-1] + 1 if len(used) else 0)
+    assert arena.nbytes == max((o + b.nbytes for b, o in zip(some, arena.offsets, strict=True) if b.nbytes), default=0)
+    assert arena.nbytes >= arena.live.max(initial=0)
+
+
+@given(buffers(), st.randoms())
+def test_order_of_the_buffers_does_not_matter(some, random):
+    shuffled = list(some)
+    random.shuffle(shuffled)
+    assert pack(some, N_STEPS).nbytes == pack(shuffled, N_STEPS).nbytes
+
+
+def test_nothing_to_place():
+    arena = pack([], 3)
+    assert (arena.nbytes, arena.extent.tolist(), arena.live.tolist()) == (0, [0, 0, 0], [0, 0, 0])
+
+
+def test_a_chain_takes_its_two_largest_neighbours():
+    chain = [Buffer(str(i), n, "activation", "", i, i + 1) for i, n in enumerate((8, 40, 20, 4))]
+    assert pack(chain, 5).nbytes == 60
