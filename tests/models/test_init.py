@@ -157,6 +157,12 @@ def test_a_users_network_is_imported_from_the_current_folder(users_folder, funct
     assert sys.path == path
 
 
+def test_a_users_own_classifier_of_the_right_size_is_kept(users_folder):
+    head = create("users_own_net:fixed")[1]
+    assert head.weight.abs().max() > 0.05  # A new one would be drawn from N(0, 0.01).
+    assert load("users_own_net:fixed", classes=head.out_features).model[1].weight.abs().max() > 0.05
+
+
 def test_a_users_checkpoint_loads_into_the_users_network(users_folder):
     model = create("users_own_net:fixed")
     torch.save(model.state_dict(), "w.pt")

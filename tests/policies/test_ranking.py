@@ -57,6 +57,16 @@ def test_structural_agrees_with_published_ranks(mobilenet, figure9):
     assert "no data" in ranking.provenance["source"]
 
 
+def test_the_shipped_ranking_agrees_with_published_ranks(mobilenet, figure9):
+    """Measured by ``benchmarks/rank_zoo.py`` on the network of TraDy, section 1.3: both above the target of 0.8."""
+    _, rgn_ranks, lara_ranks = figure9
+    ranking = find_ranking(mobilenet)
+    assert ranking is not None
+    assert ranking.epochs > 0
+    assert spearman(ranking.scores("rgn"), -rgn_ranks) > 0.8
+    assert spearman(ranking.scores("lara"), -lara_ranks) > 0.8
+
+
 def test_file_round_trip(tmp_path, mcunet):
     path = tmp_path / "mcunet.json"
     ranking = replace(structural(mcunet), task="cifar10", epochs=3, provenance={"seed": "0"})

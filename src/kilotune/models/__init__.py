@@ -66,7 +66,7 @@ def create(name: str, classes: int | None = None, folded: bool = False) -> nn.Mo
 
     name: a key of ``MODELS``, ``mobilenet_v2[_w<width>][_mix|_nohead][_same]``, or the user's ``module:callable``,
     which is looked for in the current folder too. A callable with an argument ``classes`` or ``num_classes`` is given
-    the number; otherwise the last linear layer is replaced.
+    the number; otherwise its last linear layer is replaced, if it has another number of outputs.
     classes: None for the network's own number, which is 1000 in the zoo.
     folded: zoo networks with convolution biases instead of batch norms.
     Raises ModelError if there is no such network.
@@ -113,7 +113,9 @@ def _settle_head(model: nn.Module, checkpoint: Checkpoint | None, classes: int |
     head = find_head(model)
     if head is None:
         return True
-    found = checkpoint.n_classes(head[0]) if checkpoint else None
+    if checkpoint is None:  # a user's model may come with a classifier of its own; create() gave it the right size
+        return True
+    found = checkpoint.n_classes(head[0])
     wanted = classes or found or head[1].out_features
     if found != wanted or wanted != head[1].out_features:
         replace_head(model, wanted, torch.Generator().manual_seed(seed))
@@ -154,7 +156,8 @@ def _create_users(name: str, classes: int | None) -> nn.Module:
             raise ModelError(f"{name!r} cannot be imported and called: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"{name!r} returned {type(model).__name__}; it must return a torch.nn.Module")
-    if classes is not None and not takes:
+    head = find_head(model)
+    if classes is not None and not takes and (head is None or head[1].out_features != classes):
         replace_head(model, classes)
     return model
 
