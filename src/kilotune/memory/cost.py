@@ -49,7 +49,7 @@ class ChannelTable:
     @cached_property
     def first(self) -> np.ndarray:
         """Id of each layer's first channel (layers,)."""
-        return np.concatenate([[0], np.cumsum(self.channels)[:-1]]).astype(np.int64)
+        return np.cumsum(self.channels) - self.channels
 
     @cached_property
     def layer_of(self) -> np.ndarray:

@@ -41,8 +41,10 @@ class Dgsu(Policy):
     biases: Annotated[int, Meta(ge=0)] = 0
 
     def sizes(self, task: Task) -> range:
-        """Up to the size at which the first trained stage is trained whole."""
+        """Up to the size at which the first trained stage is trained whole; empty where there is no layer."""
         table = task.table
+        if not table.names:
+            return range(0)
         weights = table.weight * table.channels
         most = int(1000 * (self._relative(table) @ weights) / weights.sum())
         return range(1, max(1, most) + 1)

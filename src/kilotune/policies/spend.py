@@ -67,9 +67,11 @@ class SpendingPolicy(Policy):
         return affordable(task.table, self.layers(task), size)
 
     def sizes(self, task: Task) -> range:
-        """From one channel of the cheapest layer to all channels, in elements."""
+        """From one channel of the cheapest layer to all channels, in elements; empty where there is no layer."""
         rows = self.layers(task)
         cost = task.table.cost[rows]
+        if not len(rows):
+            return range(0)
         return range(int(cost.min()), int(cost @ task.table.channels[rows]) + 1)
 
     def bound(self, task: Task, size: int) -> Bound:
