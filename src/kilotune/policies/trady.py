@@ -45,7 +45,7 @@ class Trady(SpendingPolicy):
 
     def _fewest(self, scores: np.ndarray) -> int:
         total = np.cumsum(scores)
-        return int(np.searchsorted(total, (self.share or RGN_SHARE) * total[-1])) + 1
+        return int(np.searchsorted(total, (self.share or RGN_SHARE) * total[-1:].sum())) + 1
 
     def order(self, task: Task, ids: np.ndarray, state: State, rng: Pcg32) -> Iterable[int]:
         """Uniform, or by the layers' LaRa."""
