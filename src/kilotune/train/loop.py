@@ -113,8 +113,10 @@ class FineTuner:
         """Write the run folder, which ``resume`` takes up again. Raises RunError if there is one already."""
         folder = RunFolder(Path(out))
         self._create(folder)
-        self._keep(folder)
-        self._write_results(folder)
+        with folder.log():
+            self._keep(folder)
+            self._write_results(folder)
+            logger.info("saved after %d epochs", len(self.record.epochs))
 
     def resume(self, out: str | Path) -> None:
         """Take up the run in ``out`` where its last epoch ended; ``fit`` then goes on as if it had never stopped.
