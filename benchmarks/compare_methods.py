@@ -9,6 +9,7 @@ Finished runs are kept in ``--runs`` and not repeated; the table goes to ``bench
 """
 
 import argparse
+import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -123,4 +124,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("KILOTUNE_DATA", str(Path(__file__).parents[2] / "shared" / "data"))
     main()

@@ -3,6 +3,7 @@
 Usage: python benchmarks/rank_zoo.py [NAME ...]   (needs KILOTUNE_DATA; about a minute a network on two cores)
 """
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -65,4 +66,5 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("KILOTUNE_DATA", str(Path(__file__).parents[2] / "shared" / "data"))
     main(sys.argv[1:])

@@ -15,7 +15,7 @@ COMMON = [
     "finetune", "--model", "cli_network:make", "--data", "data.npz", "--budget", "8KiB",
     "--batch-size", "8", "--augment", "none", "--optimizer", "adam", "--lr", "0.01",
 ]  # fmt: skip
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 300  # a busy machine takes its time
 
 
 def test_json_then_eval_then_resume(kilotune, folder):
@@ -78,7 +78,11 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(folder):
     )
     record = Path("long/run.json")
     patience = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < patience and not (record.exists() and json.loads(record.read_text())["epochs"]):
+    while (
+        process.poll() is None
+        and time.monotonic() < patience
+        and not (record.exists() and json.loads(record.read_text())["epochs"])
+    ):
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
