@@ -307,6 +307,8 @@ def _pad(call: Call) -> Value:
 
 def _dropout(call: Call) -> Value:
     source = call["input"] or call["self"]
+    if call["p"] == 1:
+        raise Refused("dropout with p = 1 lets nothing through; remove what is in front of it")
     return source if call["p"] == 0 else call.emit(ops.Dropout(float(call["p"])), [source])
 
 

@@ -50,7 +50,7 @@ def _add(node: Node, w: Weights, x: list[Tensor], n: int) -> Tensor:
 
 
 def _affine(node: Any, w: Weights, x: list[Tensor], n: int) -> Tensor:
-    scaled = x[0] if node.op.scale == 1 else x[0] * node.op.scale
+    scaled = x[0] if node.op.scale == 1 and node.op.shift != 0 else x[0] * node.op.scale
     return scaled if node.op.shift == 0 else scaled + node.op.shift
 
 
@@ -67,7 +67,12 @@ def _avg_pool(node: Any, w: Weights, x: list[Tensor], n: int) -> Tensor:
 def _slice(node: Any, w: Weights, x: list[Tensor], n: int) -> Tensor:
     cut = [slice(None)] * x[0].dim()
     cut[node.op.axis] = slice(node.op.start, node.op.stop, node.op.step)
-    return x[0][tuple(cut)].clone(memory_format=torch.contiguous_format)
+    return _written_out(x[0][tuple(cut)])
+
+
+def _written_out(view: Tensor) -> Tensor:
+    """In memory of its own, also where the view is already contiguous: its input may be kept beside it."""
+    return view.clone(memory_format=torch.contiguous_format)
 
 
 def _pad(node: Any, w: Weights, x: list[Tensor], n: int) -> Tensor:
@@ -97,9 +102,9 @@ FORWARD: dict[str, Run] = {
     "adaptive_avg_pool": lambda node, w, x, n: F.adaptive_avg_pool2d(x[0], node.op.output_size),
     "mean": lambda node, w, x, n: x[0].mean(node.op.axes, node.op.keep),
     "reshape": lambda node, w, x, n: x[0].reshape(node.output.at(n)),
-    "permute": lambda node, w, x, n: x[0].permute(node.op.axes).contiguous(),
+    "permute": lambda node, w, x, n: _written_out(x[0].permute(node.op.axes)),
     "slice": _slice,
-    "expand": lambda node, w, x, n: x[0].expand(node.output.at(n)).contiguous(),
+    "expand": lambda node, w, x, n: _written_out(x[0].expand(node.output.at(n))),
     "concat": lambda node, w, x, n: torch.cat(x, node.op.axis),
     "pad": _pad,
     "dropout": lambda node, w, x, n: F.dropout(x[0], node.op.p, w.training),
