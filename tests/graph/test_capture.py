@@ -158,6 +158,7 @@ REFUSED = {
         F.max_pool2d(F.pad(x, (9, 9, 9, 9)), 17, 1).flatten(1)[:, :192]
     ),
     "divisor_override": lambda head, x: head(F.avg_pool2d(x, 1, divisor_override=2).flatten(1)),
+    "lets nothing through": lambda head, x: head(F.dropout(x, 1.0).flatten(1)),
     "plain attention": lambda head, x: head(F.scaled_dot_product_attention(x, x, x, is_causal=True).flatten(1)),
 }
 
