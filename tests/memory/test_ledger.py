@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from kilotune.errors import PlanError
 from kilotune.graph.capture import capture
@@ -153,3 +154,14 @@ def test_smaller_numbers_take_fewer_bytes():
 def test_unknown_optimizer():
     with pytest.raises(PlanError, match="optimizer 'lion' is unknown; choose one of sgd, momentum"):
         Accounting(optimizer="lion")
+
+
+def test_gradients_that_do_not_stay_are_there_at_their_step():
+    """Without accumulation the classifier's gradient lives at its own backward step only."""
+    graph = capture(nn.Sequential(nn.Linear(64, 50), nn.ReLU(), nn.Linear(50, 40)), torch.zeros(1, 64))
+    once = Accounting(accumulate=False)
+    report, stays = ledger(graph, UpdatePlan(), accounting=once), ledger(graph, UpdatePlan())
+    classifier_bytes = 4 * (50 * 40 + 40)
+    assert stays.total_bytes - report.total_bytes < classifier_bytes
+    assert report.total_bytes >= 2 * classifier_bytes
+    assert report.peak_step == "backward linear_1"

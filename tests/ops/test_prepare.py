@@ -301,3 +301,22 @@ def test_channel_norms(step):
     assert norms.keys() == {"0", "4"}
     expected = torch.stack([g.norm() for g in step.live["4.weight"].grad])
     assert relative_error(norms["4"], expected) < FLOAT64_TOLERANCE
+
+
+def test_the_image_is_kept_as_it_came_in_any_layout():
+    """A converted copy of the image is made again for backward, not kept: bytes stay those of the ledger."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
+    x, y = torch.randn(2, 3, 8, 8), torch.tensor([0, 2])
+    graph = capture(model, x)
+    plan = UpdatePlan((ChannelSet("0", "in", (0, 2)),))
+    step = prepare(model, x, plan, graph, channels_last=True)
+    assert saved_bytes(step, x, y) == ledger(graph, plan, batch=2).saved_bytes
+
+
+def test_changing_the_mode_between_forward_and_backward_is_refused():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+    step = prepare(model, torch.zeros(1, 4), UpdatePlan((ChannelSet("0", "in", (1,)),)))
+    logits = step.train()(torch.ones(3, 4))
+    step.eval()
+    with pytest.raises(RuntimeError, match="between forward and backward"):
+        logits.sum().backward()

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from kilotune.errors import PlanError
-from kilotune.graph.backward import StepGraph, check_plan
+from kilotune.graph.backward import BackwardStep, StepGraph, check_plan
 from kilotune.graph.node import Graph, Layer
 from kilotune.memory.arena import Arena, pack
 from kilotune.memory.lifetime import Timeline
@@ -77,7 +77,10 @@ class LedgerReport:
 
 
 def ledger(graph: Graph, plan: UpdatePlan, batch: int = 1, accounting: Accounting | None = None) -> LedgerReport:
-    """What ``plan`` costs on ``graph``. Raises PlanError where the plan does not fit the network."""
+    """What ``plan`` costs on ``graph`` at a batch size, or under an ``accounting`` that says more than that.
+
+    Raises PlanError where the plan does not fit the network.
+    """
     check_plan(graph, plan)
     accounting = accounting or Accounting(batch=batch)
     layout = Layout.of(
@@ -123,7 +126,7 @@ class Layout:
 
     def stack(self, plan: UpdatePlan) -> np.ndarray:
         """Bytes of kept channels, and of weight gradients that do not stay, at each step (steps,)."""
-        stack = np.zeros(len(self.timeline.names), dtype=np.int64)
+        stack = self._passing.copy()
         for chosen in plan.channels:
             layer = self.graph.find_layer(chosen.layer)
             weights, inputs = selected_elements(layer, chosen)
@@ -132,6 +135,16 @@ class Layout:
             if not self.accounting.accumulate:
                 stack[read] += weights * self.accounting.element_bytes
         return stack
+
+    @cached_property
+    def _passing(self) -> np.ndarray:
+        """Bytes of gradients of biases and classifier that do not stay, at each step (steps,)."""
+        passing = np.zeros(len(self.timeline.names), dtype=np.int64)
+        if not self.accounting.accumulate:
+            for step in self.timeline.step_graph.steps:
+                elements = _fixed_elements(self.graph, step)
+                passing[self.timeline.backward_at[step.node.name]] += elements * self.accounting.element_bytes
+        return passing
 
     def report(self, plan: UpdatePlan) -> LedgerReport:
         """The ledger of one draw in this layout."""
@@ -189,7 +202,7 @@ class Layout:
                 if layer.node in self.timeline.backward_at:
                     numbers[self.timeline.backward_at[layer.node], column] += weight[column]
         most = _knapsack(numbers, weight + inputs, caps, elements) * self.accounting.element_bytes
-        return int((self.arena.extent + most).max()) + sum(self.fixed_resident.values()) + state_bytes
+        return int((self.arena.extent + self._passing + most).max()) + sum(self.fixed_resident.values()) + state_bytes
 
 
 def _knapsack(value: np.ndarray, cost: np.ndarray, caps: np.ndarray, budget: int) -> np.ndarray:
@@ -201,16 +214,23 @@ def _knapsack(value: np.ndarray, cost: np.ndarray, caps: np.ndarray, budget: int
     return np.ceil((spent * np.take_along_axis(value, order, 1) / cost[order]).sum(1)).astype(np.int64)
 
 
+def _fixed_elements(graph: Graph, step: BackwardStep) -> int:
+    """Numbers trained at a step in every draw: a bias, the classifier's weight."""
+    if not step.bias and step.channels is None:
+        return 0
+    layer = graph.layer[step.node.layer]
+    return step.bias * layer.out_channels + (step.channels is not None) * layer.weight_elements
+
+
 def _resident(graph: Graph, step_graph: StepGraph, accounting: Accounting) -> dict[str, int]:
     """What is trained in every draw and stays in RAM: biases and the classifier."""
-    biases = sum(
-        graph.layer[s.node.layer].out_channels for s in step_graph.steps if s.bias and s.node.layer != graph.classifier
+    elements = {"bias": 0, "classifier": 0}
+    for step in step_graph.steps:
+        kind = "classifier" if step.node.layer == graph.classifier else "bias"
+        elements[kind] += _fixed_elements(graph, step)
+    return _trained_kinds("bias", elements["bias"], accounting) | _trained_kinds(
+        "classifier", elements["classifier"], accounting
     )
-    classifier = 0
-    if step_graph.plan.classifier and graph.classifier is not None:
-        layer = graph.layer[graph.classifier]
-        classifier = layer.weight_elements + layer.has_bias * layer.out_channels
-    return _trained_kinds("bias", biases, accounting) | _trained_kinds("classifier", classifier, accounting)
 
 
 def _trained_kinds(kind: str, elements: int, accounting: Accounting) -> dict[str, int]:

@@ -59,9 +59,6 @@ class Step(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, classes) of a batch (n, ...)."""
         self._check(x)
-        x = x.to(self._dtype)
-        if x.dim() == 4:
-            x = x.contiguous(memory_format=self._layout)
         with torch.no_grad():
             self.program.refresh()
         with torch.autocast(x.device.type, enabled=False):
@@ -140,8 +137,10 @@ class Step(nn.Module):
         return Weights(self._cast(weight), self._cast(bias), False, self._layout)
 
     def _cast(self, tensor: Tensor | None) -> Tensor | None:
-        if tensor is None:
-            return None
+        return None if tensor is None else self._converted(tensor)
+
+    def _converted(self, tensor: Tensor) -> Tensor:
+        """In the number format and memory layout that the program runs in."""
         layout = self._layout if tensor.dim() == 4 else torch.contiguous_format
         return tensor.to(self._dtype).contiguous(memory_format=layout)
 
@@ -165,7 +164,7 @@ class Step(nn.Module):
         }
         self._register()
         places = {name: place for place, name in enumerate(self.live)}
-        self.program = Program(step_graph, self._weights, self._live_weights, live_biases, places)
+        self.program = Program(step_graph, self._weights, self._live_weights, live_biases, places, self._converted)
 
     def _live_weight(self, name: str, chosen: ChannelSet, old: dict[str, LiveWeight]) -> LiveWeight:
         if name in old and old[name].slice.chosen == chosen:

@@ -62,8 +62,12 @@ class Program:
         live_weights: dict[str, LiveWeight],
         live_biases: dict[str, LiveBias],
         places: dict[str, int],
+        convert: Callable[[Tensor], Tensor],
     ):
         self.step_graph = graph
+        self._convert = convert
+        self._source = graph.graph.nodes[0].name
+        self._weights = weights
         self.live: list[LiveWeight | LiveBias] = [*live_weights.values(), *live_biases.values()]
         self.kept_names = [
             kept.name for kept in graph.kept if kept.counted or isinstance(_root(graph, kept).op, ops.Input)
@@ -77,6 +81,11 @@ class Program:
         self._calls = [_compile_backward(step, weights, live_weights, live_biases, places) for step in graph.steps]
         self._n_gradients = len(places)
         self._infos = {node.name: node.output for node in graph.graph.nodes}
+
+    @property
+    def training(self) -> bool:
+        """Whether dropout is on."""
+        return any(weights.training for weights in self._weights.values())
 
     def refresh(self) -> None:
         """Take over the live parameters as they are now."""
@@ -96,7 +105,7 @@ class Program:
     def forward_keeping(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits, and what backward needs in the order of ``kept_names``."""
         values, n = self._start(x)
-        kept: dict[str, Tensor] = {}
+        kept: dict[str, Tensor] = {self._source: x}  # The image is kept as it came: no bytes beside it.
         for call in self._instructions:
             node, inputs = call.node, [values[i] for i in call.node.inputs]
             for name, value, axis, index in call.slices:
@@ -106,18 +115,19 @@ class Program:
             else:
                 values[node.name], kept[call.own] = FORWARD_KEEPING[node.op.kind](node, call.weights, inputs, n)
             for name, value in call.whole:
-                kept[name] = values[value]
+                kept.setdefault(name, values[value])
             for name in call.dead:
                 del values[name]
         return values[self.step_graph.graph.output], [kept[name] for name in self.kept_names]
 
     def _start(self, x: Tensor) -> tuple[dict[str, Tensor], int]:
-        source = self.step_graph.graph.nodes[0]
-        return {source.name: x, **self._parameters}, x.shape[0]
+        return {self._source: self._convert(x), **self._parameters}, x.shape[0]
 
     def backward(self, saved: tuple[Tensor, ...], dy: Tensor, n: int) -> list[Tensor | None]:
         """Gradients of the live parameters, from dL/dlogits."""
         kept = dict(zip(self.kept_names, saved, strict=True)) | self._parameters
+        if self._source in kept:
+            kept[self._source] = self._convert(kept[self._source])
         grads: list[Tensor | None] = [None] * self._n_gradients
         flowing = {self.step_graph.graph.output: dy}
         for call in self._calls:
@@ -228,6 +238,7 @@ class StepFunction(torch.autograd.Function):
         ctx.program, ctx.n = program, x.shape[0]
         ctx.versions = [tensor._version for tensor in live]
         ctx.parameters = live
+        ctx.training = program.training
         return logits
 
     @staticmethod
@@ -236,6 +247,10 @@ class StepFunction(torch.autograd.Function):
         if ctx.versions != [tensor._version for tensor in ctx.parameters]:
             raise RuntimeError(
                 "trained weights were changed between forward and backward; call backward() before the optimizer"
+            )
+        if ctx.training != ctx.program.training:
+            raise RuntimeError(
+                "train() or eval() was called between forward and backward; call it before or after both"
             )
         grads = ctx.program.backward(ctx.saved_tensors, dy, ctx.n)
         return None, None, *grads
