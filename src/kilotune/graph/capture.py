@@ -136,7 +136,7 @@ class _Lowering:
             )
 
     def _is_known(self, fx_node: torch.fx.Node) -> bool:
-        """Whether every input was lowered; what follows from an unsupported operation is not reported again."""
+        """Whether every input has a known shape; what follows from one that has none is not reported again."""
         poisoned = any(self.environment.get(source, 0) == "unsupported" for source in fx_node.all_input_nodes)
         if poisoned:
             self.environment[fx_node] = "unsupported"
@@ -153,9 +153,8 @@ class _Lowering:
             self.environment[fx_node] = LOWERINGS[name](call)
             self.nodes.extend(call.nodes)
         except Refused as refused:
-            self.environment[fx_node] = "unsupported"
-            shape = str(tuple(getattr(fx_node.meta["val"], "shape", ())))
-            self.problems.append(Problem(name, _module_path(fx_node), _source(fx_node), shape, str(refused)))
+            self.environment[fx_node] = _stand_in(fx_node)
+            self.problems.append(Problem(name, _module_path(fx_node), _source(fx_node), _shape(fx_node), str(refused)))
         if _mutates(fx_node):  # whoever reads the argument from here on reads the result
             self.environment[fx_node.args[0]] = self.environment[fx_node]
 
@@ -215,6 +214,25 @@ def _tensor_info(tensor: torch.Tensor) -> TensorInfo:
         shape.append(at_one)
         batch_axis = axis
     return TensorInfo(tuple(shape), batch_axis)
+
+
+def _stand_in(fx_node: torch.fx.Node) -> Any:
+    """What follows an unsupported operation reads this, so that all of a model's problems are found at once."""
+    try:
+        values = [Value(fx_node.name, info) for info in _results(fx_node)]
+    except Refused:
+        return "unsupported"
+    return values[0] if isinstance(fx_node.meta["val"], torch.Tensor) else values
+
+
+def _shape(fx_node: torch.fx.Node) -> str:
+    """``(n, 3, 8, 8)``: the shape of a result, whatever the tracer calls the batch."""
+    value = fx_node.meta["val"]
+    first = value if isinstance(value, torch.Tensor) else next(iter(value), None)
+    sizes = getattr(first, "shape", ())
+    return (
+        f"({', '.join(str(size) if isinstance(size, int) else re.sub(r's[0-9]+', 'n', str(size)) for size in sizes)})"
+    )
 
 
 def _module_path(fx_node: torch.fx.Node) -> str:
