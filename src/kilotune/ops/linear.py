@@ -106,11 +106,6 @@ def _unfold_groups(x: Tensor, groups: int) -> Tensor:
     return x.unflatten(1, (groups, x.shape[1] // groups))
 
 
-def linear(op: Linear, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    """``(..., c) -> (..., o)``."""
-    return F.linear(x, weight, bias)
-
-
 def linear_input_grad(op: Linear, weight: Tensor, dy: Tensor, size: tuple[int, ...]) -> Tensor:
     """dL/dx (..., c) from dL/dy (..., o)."""
     return (dy.reshape(-1, dy.shape[-1]) @ weight).view(size)

@@ -89,13 +89,12 @@ class Policy(Protocol):
     """The interface of every policy. ``size`` orders the selections a policy can make from small to large:
     elements for policies that spend a budget, the index of a scheme or the number of layers for the others.
 
-    redraw: when a new selection is due by default. ranking_metric: the layer score it orders by, None if it needs none.
+    redraw: when a new selection is due by default.
     observes_norms: whether ``observe`` uses gradient norms; where it does not, nobody needs to measure them.
     """
 
     name: ClassVar[str]
     redraw: ClassVar[Redraw] = "never"
-    ranking_metric: ClassVar[Metric | None] = None
     observes_norms: ClassVar[bool] = False
 
     @abstractmethod

@@ -11,7 +11,6 @@ from kilotune.errors import TrainingError
 from kilotune.memory.cost import ChannelTable
 from kilotune.policies.base import Redraw, State, Task
 from kilotune.policies.order import shuffled, weighted
-from kilotune.policies.ranking import Metric
 from kilotune.policies.spend import SpendingPolicy, affordable
 from kilotune.rng import Pcg32
 
@@ -30,7 +29,6 @@ class Medyate(SpendingPolicy):
 
     name: ClassVar[str] = "medyate"
     redraw: ClassVar[Redraw] = "epoch"
-    ranking_metric: ClassVar[Metric | None] = "lara"
     observes_norms: ClassVar[bool] = True
     alpha_opt: Annotated[float, Meta(gt=0, le=1)] = 0.2
     k: Annotated[int, Meta(ge=1)] | None = None

@@ -10,7 +10,6 @@ from msgspec import Meta
 from kilotune.policies.base import Redraw, State, Task
 from kilotune.policies.order import shuffled, weighted
 from kilotune.policies.published import find_network
-from kilotune.policies.ranking import Metric
 from kilotune.policies.spend import SpendingPolicy
 from kilotune.rng import Pcg32
 
@@ -29,7 +28,6 @@ class Trady(SpendingPolicy):
 
     name: ClassVar[str] = "trady"
     redraw: ClassVar[Redraw] = "epoch"
-    ranking_metric: ClassVar[Metric | None] = "rgn"
     k: Annotated[int, Meta(ge=1)] | None = None
     share: Annotated[float, Meta(gt=0, le=1)] | None = None
     boosted: bool = False
