@@ -72,25 +72,24 @@ def _pair(value: Any) -> tuple[int, int]:
     return (items[0], items[-1])
 
 
-def _parameter(item: Any, what: str) -> str | None:
-    if item is None:
-        return None
+def _required(item: Any, what: str) -> ParameterRef:
     if not isinstance(item, ParameterRef):
         raise Refused(f"the {what} is computed; keep it a plain parameter of the module")
-    return item.tensor
+    return item
+
+
+def _parameter(item: Any, what: str) -> str | None:
+    return None if item is None else _required(item, what).tensor
 
 
 def _conv2d(call: Call) -> Value:
-    if not isinstance(call["weight"], ParameterRef):
-        raise Refused("the weight is computed; keep it a plain parameter of the module")
-    shape = call["weight"].shape
+    weight = _required(call["weight"], "weight")
+    shape = weight.shape
     stride, dilation = _pair(call["stride"]), _pair(call["dilation"])
     height, width = call.value(call["input"]).info.shape[2:]
     padding = _padding(call["padding"], (height, width), shape[2:], stride, dilation)
-    op = ops.Conv2d(
-        call["weight"].tensor, shape, _parameter(call["bias"], "bias"), stride, padding, dilation, call["groups"]
-    )
-    return call.emit(op, [call["input"]], layer=_layer_name(call["weight"].tensor))
+    op = ops.Conv2d(weight.tensor, shape, _parameter(call["bias"], "bias"), stride, padding, dilation, call["groups"])
+    return call.emit(op, [call["input"]], layer=_layer_name(weight.tensor))
 
 
 def _padding(padding: Any, size: Any, kernel: Any, stride: Any, dilation: Any) -> tuple[int, int, int, int]:
@@ -108,10 +107,9 @@ def _layer_name(weight: str) -> str:
 
 
 def _linear(call: Call) -> Value:
-    if not isinstance(call["weight"], ParameterRef):
-        raise Refused("the weight is computed; keep it a plain parameter of the module")
-    op = ops.Linear(call["weight"].tensor, call["weight"].shape, _parameter(call["bias"], "bias"))
-    return call.emit(op, [call["input"]], layer=_layer_name(call["weight"].tensor))
+    weight = _required(call["weight"], "weight")
+    op = ops.Linear(weight.tensor, weight.shape, _parameter(call["bias"], "bias"))
+    return call.emit(op, [call["input"]], layer=_layer_name(weight.tensor))
 
 
 def _batch_norm(call: Call) -> Value:

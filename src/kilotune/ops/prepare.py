@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kilotune.errors import ShapeError
 from kilotune.graph import node as ops
-from kilotune.graph.backward import StepGraph, whole_classifier
+from kilotune.graph.backward import StepGraph, check_plan, whole_classifier
 from kilotune.graph.capture import capture
 from kilotune.graph.node import Graph
 from kilotune.ops.forward import Weights
@@ -95,7 +95,7 @@ class Step(nn.Module):
         theirs. Raises PlanError and changes nothing if the plan does not fit the network.
         """
         old, old_sets = dict(self.live), {name: w.slice.chosen for name, w in self._live_weights.items()}
-        StepGraph.of(self.graph, plan)
+        check_plan(self.graph, plan)
         self.sync()
         self._build(plan)
         if optimizer is not None:
