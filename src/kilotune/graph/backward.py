@@ -31,7 +31,6 @@ class Kept:
     form: Form
     elements: int
     counted: bool = True
-    indices: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -170,7 +169,7 @@ class _Differentiation:
         if everything or self._is_input(source):
             return self.value(node, source)
         elements = len(chosen.indices) * layer.channel_input_elements
-        return Kept(node.name, node.layer, source, self.root[source], "channels", elements, True, chosen.indices)
+        return Kept(node.name, node.layer, source, self.root[source], "channels", elements)
 
     def _is_input(self, name: str) -> bool:
         return isinstance(self.graph.node[self.root[name]].op, ops.Input)
