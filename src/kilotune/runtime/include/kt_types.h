@@ -1,0 +1,57 @@
+/* What kernels and generated tables talk about. One sample at a time, c h w, float32. */
+#ifndef KT_TYPES_H
+#define KT_TYPES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Return codes of the functions a user calls. */
+enum {
+    KT_OK = 0,
+    KT_BAD_LABEL = -1,     /* the label is not below KT_CLASSES */
+    KT_NO_STORE = -2,      /* the weight store cannot be read or written */
+    KT_CORRUPT_STORE = -3, /* neither journal copy of the store is intact */
+    KT_BAD_DRAW = -4       /* a draw exceeds what the memory was laid out for */
+};
+
+/* Geometry of a convolution (c,h,w) -> (o,oh,ow), weight (o, c/groups, kh, kw), zeros around the input. */
+typedef struct {
+    uint16_t c, h, w, o, oh, ow, groups;
+    uint8_t kh, kw, sh, sw, dh, dw, top, left;
+} kt_conv;
+
+/* Geometry of a pooling window over (c,h,w) -> (c,oh,ow). */
+typedef struct {
+    uint16_t c, h, w, oh, ow;
+    uint8_t kh, kw, sh, sw, dh, dw, top, left;
+} kt_pool;
+
+/* A layer that draws may train, the same for all draws; its slices are channel-major: (k, rows, kernel). */
+typedef struct {
+    uint32_t weight;         /* where its weight (o, c/groups, kh, kw) starts in the store, elements */
+    uint32_t channel_inputs; /* elements of one input channel, h * w */
+    uint16_t channels;       /* input channels, c */
+    uint16_t rows;           /* output channels that read one input channel, o / groups */
+    uint16_t kernel;         /* kh * kw */
+    uint16_t groups;
+} kt_layer;
+
+/* The input channels of a layer that are trained under the present draw; count 0: none of them. */
+typedef struct {
+    const uint16_t *index; /* (count) increasing */
+    float *delta;          /* (count, rows, kernel) what is added to the stored weight */
+    float *gradient;       /* same shape; summed over samples, or the one of this step */
+    float *velocity;       /* same shape; of momentum, else NULL */
+    float *kept;           /* (count, h, w) the input channels, from forward to backward */
+    uint16_t count;
+} kt_slice;
+
+/* Where everything of a draw lies. The arena is fixed buffers from the bottom; from the top down: what stays of the slices,
+   then the stack of kept channels in forward order. */
+typedef struct {
+    uint8_t *top;        /* first byte above both */
+    uint8_t copies;      /* numbers that stay per trained weight: delta, and summed gradient, and velocity */
+    uint8_t accumulate;  /* whether the gradient is one of them */
+} kt_region;
+
+#endif
