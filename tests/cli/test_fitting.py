@@ -7,7 +7,8 @@ from kilotune.cli.network import Network
 from kilotune.errors import BudgetError, ShapeError
 from kilotune.memory.ledger import Accounting
 from kilotune.policies import make
-from kilotune.policies.fit import Selector
+from kilotune.policies.base import Task
+from kilotune.policies.fit import Fitting
 from kilotune.update_plan import Budget
 
 
@@ -32,12 +33,11 @@ def largest_by_trying_all(network, budget_bytes, policy, ceiling, share):
     best = None
     for candidate in sorted({*range(SIDE_STEP, ceiling + 1, SIDE_STEP), ceiling}):
         try:
-            selector = Selector.fit(
-                network.capture((1, candidate, candidate)), make(policy), Budget(budget_bytes, "total"), 0, Accounting()
-            )
+            fitting = Fitting(Task.of(network.capture((1, candidate, candidate))), make(policy), Accounting())
+            size = fitting.largest(Budget(budget_bytes, "total"))
         except BudgetError:
             continue
-        if 4 * selector.worst_case.selection_elements >= share * budget_bytes:
+        if 4 * fitting.bound(size).elements >= share * budget_bytes:
             best = candidate
     return best
 

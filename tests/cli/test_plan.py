@@ -40,6 +40,14 @@ def test_json_agrees_with_the_library(plan):
     assert "draws" not in result
 
 
+def test_layers_left_out_are_told(plan, kilotune):
+    digitnet = ("plan", "digitnet", "--input", "3x32x32", "--budget", "160KiB")
+    assert kilotune(*digitnet, "--json").json["first_layer"] == "features.1.conv.1.0"
+    assert "layers before features.1.conv.1.0 are left out" in kilotune(*digitnet).stdout
+    assert plan("--json").json["first_layer"] is None
+    assert "left out" not in plan().stdout
+
+
 @pytest.mark.parametrize("ledger", ["total", "selection"])
 def test_every_draw_stays_within_worst_case_and_budget(plan, ledger):
     result = plan("--policy", "random", "--budget", BUDGETS[ledger], "--ledger", ledger, "--draws", "25", "--json").json

@@ -15,9 +15,10 @@ from kilotune import models
 from kilotune.errors import BudgetError, PlanError, RunError
 from kilotune.graph.capture import capture
 from kilotune.memory.ledger import Accounting, ledger
+from kilotune.models.digitnet import pretrained_digitnet
 from kilotune.policies import POLICIES, make
 from kilotune.policies.base import Task
-from kilotune.policies.fit import Fitting, Selector
+from kilotune.policies.fit import WORTH, Fitting, Selector
 from kilotune.policies.fit import plan as make_plan
 from kilotune.rng import Pcg32
 from kilotune.update_plan import Budget
@@ -47,6 +48,29 @@ def small():
 @cache
 def mcunet():
     return capture(models.create("mcunet_in1", classes=10), torch.zeros(1, 3, 48, 48))
+
+
+@cache
+def tiny():
+    """Six layers at 7x7, the first one expensive, with few enough sizes to try them all."""
+    torch.manual_seed(0)
+    convolutions = [
+        nn.Conv2d(2, 4, 3, 1, 1), nn.ReLU6(), nn.Conv2d(4, 4, 3, 2, 1, groups=4), nn.ReLU6(), nn.Conv2d(4, 6, 1),
+        nn.Conv2d(6, 6, 3, 2, 1, groups=6), nn.ReLU6(), nn.Conv2d(6, 4, 1), nn.Conv2d(4, 5, 1),
+    ]  # fmt: skip
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3)]
+    return capture(nn.Sequential(*convolutions, *head), torch.zeros(1, 2, 7, 7))
+
+
+@cache
+def costs_of_all_sizes(policy, ledger_name):
+    """For each layer from which a policy can begin: bytes by size."""
+    table = []
+    for front in range(len(tiny().body)):
+        fitting = Fitting(replace(Task.of(tiny()), front=front), policy, Accounting())
+        sizes = fitting.policy.sizes(fitting.task)
+        table.append({size: fitting.cost(size, Budget(0, ledger_name)) for size in sizes})
+    return table
 
 
 def limits(graph, name, ledger_name, accounting=None):
@@ -104,14 +128,45 @@ def test_the_largest_size_that_fits(name, ledger_name):
 
 
 @pytest.mark.parametrize("name", GENERAL)
-def test_cost_does_not_fall_with_size(name):
+def test_cost_does_not_fall_within_a_run_of_sizes(name):
     """Bisection finds the largest size only if it does not."""
     fitting = Fitting(Task.of(small()), make(name), Accounting())
-    sizes = fitting.policy.sizes(fitting.task)
-    some = sizes[:: max(1, len(sizes) // 40)]
-    for ledger_name in ("total", "selection"):
-        costs = [fitting.cost(size, Budget(0, ledger_name)) for size in some]
-        assert costs == sorted(costs)
+    for run in fitting.policy.runs(fitting.task):
+        some = run[:: max(1, len(run) // 40)]
+        for ledger_name in ("total", "selection"):
+            costs = [fitting.cost(size, Budget(0, ledger_name)) for size in some]
+            assert costs == sorted(costs)
+
+
+SEARCHED = [make(name) for name in GENERAL] + [make("medyate", k=1), make("medyate", alpha_opt=0.9), make("trady", k=3)]
+
+
+@pytest.mark.parametrize("ledger_name", ["total", "selection"])
+@pytest.mark.parametrize("policy", SEARCHED, ids=repr)
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_the_search_agrees_with_trying_every_size_and_every_first_layer(policy, ledger_name, data):
+    costs = costs_of_all_sizes(policy, ledger_name)
+    if ledger_name == "selection":
+        costs = costs[:1]
+    budget = Budget(data.draw(st.sampled_from(sorted({cost for row in costs for cost in row.values()}))), ledger_name)
+    largest = [max((size for size, cost in row.items() if cost <= budget.nbytes), default=0) for row in costs]
+    front = next(front for front, size in enumerate(largest) if size >= WORTH * max(largest))
+    selector = Selector.fit(tiny(), policy, budget)
+    assert (selector.fitting.task.front, selector.size) == (front, largest[front])
+
+
+@pytest.mark.parametrize(("name", "first_layer"), [("medyate", 2), ("random", 2), ("trady", 0)])
+def test_early_layers_are_left_out_where_they_would_leave_the_budget_unused(name, first_layer):
+    """With its first convolution in the pool, MeDyate could use 114,420 B of 160 KiB."""
+    graph, budget = capture(pretrained_digitnet(), torch.zeros(1, 3, 32, 32)), Budget.parse("160KiB")
+    selector = Selector.fit(graph, make(name), budget)
+    assert 0.99 * budget.nbytes < selector.worst_case.total_bytes <= budget.nbytes
+    assert selector.fitting.task.front == first_layer
+    assert selector.first_layer == (graph.body[first_layer].name if first_layer else None)
+    left_out = {layer.name for layer in graph.body[:first_layer]}
+    assert not left_out.intersection(selector.fitting.pool(selector.fitting.bound(selector.size)))
+    assert not left_out.intersection(chosen.layer for chosen in selector.draw().channels)
 
 
 def test_impossible_budget_says_what_would_do():
@@ -159,8 +214,9 @@ def test_damaged_and_foreign_state():
         selector.load_state({**state, "memory": {"draws": "many"}})
     with pytest.raises(RunError, match="damaged"):
         selector.load_state({"size": 1})
-    with pytest.raises(RunError, match="use the same budget"):
-        selector.load_state({**state, "size": -1})
+    for other in ({"size": -1}, {"front": 3}):
+        with pytest.raises(RunError, match="use the same budget"):
+            selector.load_state({**state, **other})
     assert selector.state() == state
 
 

@@ -1,13 +1,15 @@
 """Walking an order until the budget is spent."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kilotune.errors import BudgetError
-from kilotune.memory.cost import ChannelTable
-from kilotune.policies.spend import affordable, spend
+from kilotune.policies.base import Task
+from kilotune.policies.spend import affordable, cut, spend
 
 
 @given(st.lists(st.integers(1, 50), max_size=30), st.integers(0, 400), st.randoms(use_true_random=False))
@@ -30,9 +32,18 @@ def test_spend_does_not_go_on_after_the_first_that_does_not_fit():
 
 
 def test_affordable_names_the_cheapest_channel(build):
-    table = ChannelTable.of(build.chain([build.layer("wide", 4, 8, size=9), build.layer("narrow", 8, 3, size=5)]))
-    assert table.cost.tolist() == [89, 28]
-    assert affordable(table, np.array([0, 1]), 28).tolist() == [1]
-    assert affordable(table, np.array([1, 0]), 89).tolist() == [1, 0]
+    task = Task.of(build.chain([build.layer("wide", 4, 8, size=9), build.layer("narrow", 8, 3, size=5)]))
+    assert task.table.cost.tolist() == [89, 28]
+    assert affordable(task, np.array([0, 1]), 28).tolist() == [1]
+    assert affordable(task, np.array([1, 0]), 89).tolist() == [1, 0]
+    assert affordable(replace(task, front=1), np.array([1, 0]), 89).tolist() == [1]
     with pytest.raises(BudgetError, match=r"27 elements cannot hold a single channel.*in narrow, costs 28 elements"):
-        affordable(table, np.array([0, 1]), 27)
+        affordable(task, np.array([0, 1]), 27)
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.sets(st.integers(0, 25)))
+def test_cut_keeps_every_size_and_begins_anew_at_each_place(start, n_sizes, places):
+    sizes = range(start, start + n_sizes)
+    runs = cut(sizes, places)
+    assert [size for run in runs for size in run] == list(sizes)
+    assert {run[0] for run in runs if run} == ({start} | places).intersection(sizes)

@@ -24,7 +24,11 @@ USEFUL_SHARE = 1 / 32
 
 @dataclass
 class Fitter:
-    """Fits ``policy`` on ``network`` into ``budget``, at any square input size up to ``ceiling``."""
+    """Fits ``policy`` on ``network`` into ``budget``, at any square input size up to ``ceiling``.
+
+    The input is sized for the policy with all its layers; leaving out the first ones, as ``Selector.fit`` may do, would
+    let larger images in, with less and less of the network trained on them.
+    """
 
     network: Network
     policy: "Policy"
@@ -52,9 +56,7 @@ class Fitter:
             raise BudgetError(f"{error}{self._classifier_hint()}") from error
 
     def _fit_default(self) -> "Selector":
-        selector = self._largest()
-        if selector is None:
-            return self._select(self._smallest())
+        selector = self._largest() or self._select(self._smallest())
         size = shape_text(selector.fitting.task.graph.input.shape[1:])
         budget = format_bytes(self.budget.nbytes)
         note(f"input {size}: the largest at which {self.policy.name} fits {budget}; choose another with --input")
@@ -92,16 +94,21 @@ class Fitter:
         return whole if self.ceiling % SIDE_STEP == 0 else [*whole, self.ceiling]
 
     def _is_too_large(self, side: int, share: float) -> bool:
+        from kilotune.policies.base import Task
+        from kilotune.policies.fit import Fitting
+
         graph = self._graph(side)
         if graph is None:
             return False
+        fitting = Fitting(Task.of(graph, self.ranking), self.policy, self.accounting)
         try:
-            selector = self._select(graph)
+            spent = fitting.bound(fitting.largest(self.budget)).elements
         except BudgetError:
             return True
-        most = selector.fitting.bound(self.policy.sizes(selector.fitting.task)[-1]).elements
-        spent_bytes = selector.worst_case.selection_elements * self.accounting.element_bytes
-        return spent_bytes < min(share * self.budget.nbytes, most * self.accounting.element_bytes)
+        most = fitting.bound(self.policy.sizes(fitting.task)[-1]).elements
+        return spent * self.accounting.element_bytes < min(
+            share * self.budget.nbytes, most * self.accounting.element_bytes
+        )
 
     def _graph(self, side: int) -> "Graph | None":
         """The network at this side, None if it does not take it."""

@@ -69,6 +69,7 @@ def _facts(selector: "Selector", first: "UpdatePlan", report: "LedgerReport") ->
     return {
         "model": graph.model,
         "input": graph.input.shape[1:],
+        "first_layer": selector.first_layer,
         **ledger_facts(first, report),
         "worst_case": {
             "selection_elements": worst.selection_elements,
@@ -76,6 +77,12 @@ def _facts(selector: "Selector", first: "UpdatePlan", report: "LedgerReport") ->
             "total_bytes": worst.total_bytes,
         },
     }
+
+
+def _front_text(first_layer: str | None) -> list[str]:
+    if first_layer is None:
+        return []
+    return [f"layers before {first_layer} are left out: with them less than three quarters as much would fit"]
 
 
 def _draws(selector: "Selector", first: "LedgerReport", n_draws: int) -> list[dict[str, int]]:
@@ -93,6 +100,7 @@ def _text(result: dict[str, Any], selector: "Selector", first: "UpdatePlan", rep
     budget = f"{format_bytes(result['budget_bytes'])} ({result['ledger']} ledger)"
     blocks = [
         f"{result['policy']} on {result['model']} at {shape_text(result['input'])}, budget {budget}",
+        *_front_text(result["first_layer"]),
         account_text(graph, first, selector.layout, report),
         f"worst case over all draws: selection {format_bytes(worst['selection_bytes'])}, "
         f"total {format_bytes(worst['total_bytes'])}",

@@ -18,11 +18,15 @@ Redraw = Literal["never", "epoch", "step"]
 
 @dataclass(frozen=True)
 class Task:
-    """What a policy chooses from: the network, the cost of its channels, and a layer ranking where one is needed."""
+    """What a policy chooses from: the network, the cost of its channels, and a layer ranking where one is needed.
+
+    front: first row of the table that a policy with ``fronts`` may train; the rows before it are left out.
+    """
 
     graph: Graph
     table: ChannelTable
     ranking: Ranking | None = None
+    front: int = 0
 
     @classmethod
     def of(cls, graph: Graph, ranking: Ranking | None = None) -> "Task":
@@ -100,6 +104,14 @@ class Policy(Protocol):
     @abstractmethod
     def sizes(self, task: Task) -> range:
         """All sizes, ascending; the planner takes the largest one whose bound fits the budget."""
+
+    def runs(self, task: Task) -> list[range]:
+        """``sizes`` cut where a layer may leave the pool; within a run more is trained the larger the size."""
+        return [self.sizes(task)]
+
+    def fronts(self, task: Task) -> list[int]:
+        """Values of ``Task.front`` that make a difference to this policy, ascending from 0."""
+        return [0]
 
     @abstractmethod
     def bound(self, task: Task, size: int) -> Bound:

@@ -1,6 +1,7 @@
 """From a budget to a running selection: the largest size of a policy whose every draw provably fits."""
 
-from dataclasses import asdict, dataclass, field
+from bisect import bisect_right
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -17,6 +18,9 @@ from kilotune.rng import Pcg32
 from kilotune.units import format_bytes
 from kilotune.update_plan import Budget, Ledger, UpdatePlan
 
+WORTH = 3 / 4
+"""The first layers are left out only where with them less than this part of the largest selection would fit."""
+
 
 class WorstCase(NamedTuple):
     """What no draw exceeds."""
@@ -27,7 +31,7 @@ class WorstCase(NamedTuple):
 
 @dataclass(frozen=True)
 class Fitting:
-    """A policy on a network: what each of its sizes costs at worst."""
+    """A policy on a network, or on its layers from ``task.front`` on: what each of its sizes costs at worst."""
 
     task: Task
     policy: Policy
@@ -67,17 +71,38 @@ class Fitting:
 
     def largest(self, budget: Budget) -> int:
         """The largest size that fits. Raises BudgetError, saying what would, if none does."""
-        sizes = self.policy.sizes(self.task)
-        if not len(sizes) or self.cost(sizes[0], budget) > budget.nbytes:
-            raise BudgetError(self._advice(budget, sizes))
-        low, high = 0, len(sizes) - 1
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.cost(sizes[middle], budget) <= budget.nbytes else (low, middle - 1)
-        return sizes[low]
+        size = self._largest(budget)
+        if size is None:
+            raise BudgetError(self._advice(budget))
+        return size
 
-    def _advice(self, budget: Budget, sizes: range) -> str:
-        needs = f"needs at least {format_bytes(self.cost(sizes[0], budget))}" if len(sizes) else "has nothing to train"
+    def _largest(self, budget: Budget) -> int | None:
+        for run in reversed(self.policy.runs(self.task)):
+            if run and self.cost(run[0], budget) <= budget.nbytes:
+                return run[bisect_right(run, budget.nbytes, key=lambda size: self.cost(size, budget)) - 1]
+        return None
+
+    def without_front(self, budget: Budget) -> "Fitting":
+        """This policy without its first layers, as few of them as let at least ``WORTH`` of the largest selection fit.
+
+        The ``selection`` ledger does not see how deep gradients go, so under it no layer is left out.
+        """
+        sizes = self.policy.sizes(self.task)
+        if budget.ledger == "selection" or (len(sizes) and self._largest(budget) == sizes[-1]):
+            return self
+        fronts = [replace(self, task=replace(self.task, front=front)) for front in self.policy.fronts(self.task)]
+        largest = [fitting._largest(budget) or 0 for fitting in fronts]
+        return next(fitting for fitting, size in zip(fronts, largest, strict=True) if size >= WORTH * max(largest))
+
+    def least(self, budget: Budget) -> int | None:
+        """The smallest budget, bytes of its ledger, under which anything fits; None where there is nothing to train."""
+        fronts = [replace(self, task=replace(self.task, front=front)) for front in self.policy.fronts(self.task)]
+        costs = [one.cost(run[0], budget) for one in fronts for run in self.policy.runs(one.task) if run]
+        return min(costs, default=None)
+
+    def _advice(self, budget: Budget) -> str:
+        least = self.least(budget)
+        needs = "has nothing to train" if least is None else f"needs at least {format_bytes(least)}"
         shape = "x".join(map(str, self.task.graph.input.shape[1:]))
         others = ", ".join(self._that_fit(budget)) or "no policy does"
         return (
@@ -90,11 +115,11 @@ class Fitting:
         for name in POLICIES:
             other = Fitting(self.task, make(name), self.accounting, self._layouts)
             try:
-                smallest = other.policy.sizes(self.task)[0]
-                if other.cost(smallest, budget) <= budget.nbytes:
-                    names.append(name)
-            except (KilotuneError, IndexError):
+                least = other.least(budget)
+            except KilotuneError:
                 continue
+            if least is not None and least <= budget.nbytes:
+                names.append(name)
         return names
 
 
@@ -118,13 +143,19 @@ class Selector:
         ranking: Ranking | None = None,
     ) -> "Selector":
         """The largest selection of ``policy`` of which every draw fits ``budget``. Raises BudgetError if none does."""
-        fitting = Fitting(Task.of(graph, ranking), policy, accounting or Accounting())
+        fitting = Fitting(Task.of(graph, ranking), policy, accounting or Accounting()).without_front(budget)
         return cls(fitting, fitting.largest(budget), Pcg32(seed))
 
     @property
     def policy(self) -> Policy:
         """The policy that draws."""
         return self.fitting.policy
+
+    @property
+    def first_layer(self) -> str | None:
+        """Name of the first layer that may be trained; None where no layer is left out."""
+        task = self.fitting.task
+        return task.table.names[task.front] if task.front else None
 
     @property
     def dynamic(self) -> bool:
@@ -161,6 +192,7 @@ class Selector:
         """Everything needed to continue the sequence of draws, as plain JSON data."""
         return {
             "size": self.size,
+            "front": self.fitting.task.front,
             "rng": list(self.rng.state()),
             "memory": msgspec.to_builtins(asdict(self.memory), str_keys=True),
         }
@@ -173,9 +205,12 @@ class Selector:
             raise RunError(
                 f"the saved state of policy {self.policy.name} is damaged: {error}; start the run again"
             ) from error
-        if state["size"] != self.size:
+        ours = (self.size, self.fitting.task.front)
+        theirs = (state["size"], state.get("front", 0))
+        if theirs != ours:
             raise RunError(
-                f"the saved policy state is of size {state['size']}, this budget gives {self.size}; use the same budget"
+                f"the saved policy state is of size {theirs[0]} without the first {theirs[1]} layers, this budget gives "
+                f"size {ours[0]} without {ours[1]}; use the same budget"
             )
         self.memory, self.rng = memory, rng
 

@@ -11,7 +11,7 @@ from kilotune.errors import TrainingError
 from kilotune.memory.cost import ChannelTable
 from kilotune.policies.base import Redraw, State, Task
 from kilotune.policies.order import shuffled, weighted
-from kilotune.policies.spend import SpendingPolicy, affordable
+from kilotune.policies.spend import SpendingPolicy, affordable, cut
 from kilotune.rng import Pcg32
 
 
@@ -40,9 +40,13 @@ class Medyate(SpendingPolicy):
 
     def pool(self, task: Task, size: int) -> np.ndarray:
         """The top K rows of those that ``size`` can buy from; all of them where none is large enough for alpha_opt."""
-        ranked = affordable(task.table, self.layers(task), size)
+        ranked = affordable(task, self.layers(task), size)
         pool_cost = np.cumsum(task.table.cost[ranked] * task.table.channels[ranked])
         return ranked[: self.k or int(np.searchsorted(pool_cost, size / self.alpha_opt)) + 1]
+
+    def runs(self, task: Task) -> list[range]:
+        """Cut where a layer becomes affordable: it may take the place of another one among the top K."""
+        return cut(self.sizes(task), task.table.cost.tolist())
 
     def state_elements(self, table: ChannelTable, rows: np.ndarray) -> int:
         """One stored norm per channel of the pool."""

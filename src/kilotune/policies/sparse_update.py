@@ -39,6 +39,10 @@ class SparseUpdate(Policy):
         index = names.index(self.scheme)
         return range(index, index + 1)
 
+    def runs(self, task: Task) -> list[range]:
+        """Each scheme by itself: a larger one may have fewer biases."""
+        return [range(size, size + 1) for size in self.sizes(task)]
+
     def bound(self, task: Task, size: int) -> Bound:
         """The scheme itself: there is nothing random in it."""
         scheme = list(_schemes(task).values())[size]

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
@@ -29,11 +30,12 @@ def spend(order: Iterable[int], cost: np.ndarray, budget: int) -> np.ndarray:
     return np.array(taken, dtype=np.int64)
 
 
-def affordable(table: ChannelTable, rows: np.ndarray, budget: int) -> np.ndarray:
-    """Those of ``rows`` of which one channel fits ``budget``; the others could only stop the walk.
+def affordable(task: Task, rows: np.ndarray, budget: int) -> np.ndarray:
+    """Those of ``rows`` from the task's front on of which one channel fits ``budget``; others could only stop the walk.
 
     Raises BudgetError if there is none.
     """
+    table, rows = task.table, rows[rows >= task.front]
     kept = rows[table.cost[rows] <= budget]
     if not len(kept):
         cheapest = rows[np.argmin(table.cost[rows])]
@@ -42,6 +44,12 @@ def affordable(table: ChannelTable, rows: np.ndarray, budget: int) -> np.ndarray
             f"{table.cost[cheapest]:,} elements; raise the budget, lower the input size, or train the classifier only"
         )
     return kept
+
+
+def cut(sizes: range, places: Iterable[int]) -> list[range]:
+    """``sizes`` in runs, a new one beginning at each of ``places``."""
+    starts = sorted({sizes.start, *(place for place in places if place in sizes)})
+    return [range(start, stop) for start, stop in pairwise([*starts, sizes.stop])]
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,16 @@ class SpendingPolicy(Policy):
 
     def pool(self, task: Task, size: int) -> np.ndarray:
         """Rows that draws at ``size`` choose from. Raises BudgetError if no channel fits."""
-        return affordable(task.table, self.layers(task), size)
+        return affordable(task, self.layers(task), size)
+
+    def fronts(self, task: Task) -> list[int]:
+        """Without none, the first, the first two ... of its layers."""
+        return [0, *np.sort(self.layers(task))[1:].tolist()]
 
     def sizes(self, task: Task) -> range:
         """From one channel of the cheapest layer to all channels, in elements; empty where there is no layer."""
         rows = self.layers(task)
+        rows = rows[rows >= task.front]
         cost = task.table.cost[rows]
         if not len(rows):
             return range(0)
