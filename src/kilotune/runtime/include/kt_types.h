@@ -14,6 +14,8 @@ enum {
     KT_BAD_DRAW = -4       /* a draw exceeds what the memory was laid out for */
 };
 
+#define KT_MAX_KERNEL 11 /* taps of a convolution in one direction */
+
 /* Geometry of a convolution (c,h,w) -> (o,oh,ow), weight (o, c/groups, kh, kw), zeros around the input. */
 typedef struct {
     uint16_t c, h, w, o, oh, ow, groups;
@@ -45,6 +47,11 @@ typedef struct {
     float *kept;           /* (count, h, w) the input channels, from forward to backward */
     uint16_t count;
 } kt_slice;
+
+/* One optimiser step: share is 1 / samples summed in the gradient. */
+typedef struct {
+    float rate, momentum, share;
+} kt_rule;
 
 /* Where everything of a draw lies. The arena is fixed buffers from the bottom; from the top down: what stays of the slices,
    then the stack of kept channels in forward order. */

@@ -1,0 +1,6 @@
+#include "kt_elementwise.h"
+#include "kt_kernels.h"
+
+#define F(v) (v > 0.0f ? v : 0.0f)
+
+KT_FORWARD(kt_relu, F)
