@@ -1,4 +1,4 @@
-"""The draws in C against those in Python: the same channels, the same generator afterwards, nothing written beside the scratch."""
+"""The draws in C against those in Python: the same channels and the same generator afterwards, nothing beside the scratch."""
 
 import ctypes
 from dataclasses import dataclass
@@ -169,9 +169,7 @@ def test_a_large_table_is_drawn_the_same_for_a_thousand_epochs(policy_library):
         values = draws.standard_normal(table.n_channels).astype(np.float32) ** 2
         device.norms[:] = values
         order = weighted(range(table.n_channels), values, rng)
-        assert device.draw("medyate", device.norms) == sorted(
-            spend(order, table.channel_cost, device.size).tolist()
-        )
+        assert device.draw("medyate", device.norms) == sorted(spend(order, table.channel_cost, device.size).tolist())
 
 
 def test_norms_are_averaged_where_they_are_stored(policy_library):
