@@ -43,3 +43,11 @@ class RunError(KilotuneError):
 
 class TrainingError(KilotuneError):
     """Training cannot go on: the loss is not finite, or the disk is full."""
+
+
+class ExportError(KilotuneError):
+    """A network and plan cannot become a C project, or the project is damaged or incomplete."""
+
+
+class EmulatorError(KilotuneError):
+    """A project cannot be built for a board or run on it: a tool is missing, memory overflows, the firmware faults or hangs."""
