@@ -16,13 +16,15 @@ STRICT = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion"
 @pytest.fixture(scope="session", params=["gcc", "clang"])
 def policy_library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """Generator and draws, undefined behaviour trapped."""
-    return library(request.param, ["kt_rng", "kt_shuffle", "kt_channel", "kt_draw", "kt_norms"], tmp_path_factory)
+    return library(
+        request.param, ["kt_rng_", "kt_shuffle_next", "kt_channel_cost", "kt_draw_", "kt_norms_mean"], tmp_path_factory
+    )
 
 
 @pytest.fixture(scope="session", params=["gcc", "clang"])
 def store_library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The weight store, undefined behaviour trapped."""
-    return library(request.param, ["kt_store", "kt_crc"], tmp_path_factory)
+    return library(request.param, ["kt_store_", "kt_crc32"], tmp_path_factory)
 
 
 def library(compiler: str, prefixes: list[str], folders: pytest.TempPathFactory) -> ctypes.CDLL:
