@@ -69,6 +69,15 @@ CASES = {
     "plan: bad option value": Case(
         (*FIT, "--budget", "8KiB", "--policy", "last", "--option", "k=many"), 1, "cannot take these options"
     ),
+    "plan: k without a layer set": Case(
+        (*FIT, "--budget", "8KiB", "--policy", "det_rgn", "--option", "k=3"), 1, "say layer_set=rgn or lara"
+    ),
+    "plan: unknown layer set": Case(
+        (*FIT, "--budget", "8KiB", "--policy", "trady", "--option", "layer_set=best"), 1, "cannot take these options"
+    ),
+    "plan: oracle of no step": Case(
+        (*FIT, "--budget", "8KiB", "--policy", "prob_raw", "--option", "survey_steps=0"), 1, "cannot take these options"
+    ),
     "plan: unknown optimiser": Case((*FIT, "--budget", "8KiB", "--optimizer", "lion"), 1, "'lion' is unknown; choose"),
     "plan: no such ranking": Case((*FIT, "--budget", "8KiB", "--ranking", "no.json"), 1, "cannot read a ranking from"),
     "plan: ranking of another network": Case(

@@ -62,6 +62,16 @@ def test_options_reach_the_recipe(kilotune, folder):
     assert result["run"] == "runs/cli_network.make-data-random-5"
 
 
+def test_the_passes_of_an_oracle_are_shown(kilotune, folder):
+    options = [*COMMON, "--epochs", "2", "--input", "1x8x8", "--policy", "det_rgn"]
+    survey = kilotune(*options, "--out", "first", "--json").json["survey"]
+    assert (survey["passes"], survey["steps"]) == (2, 12)
+    text = kilotune(*options, "--out", "second").stdout
+    assert "oracle's passes" in text
+    assert "2 of 12 steps together, " in text
+    assert kilotune("resume", "first", "--json").json["survey"] == survey
+
+
 def test_without_a_budget_everything_may_be_trained_at_the_datas_size(kilotune, folder):
     unlimited = [part for part in COMMON if part not in ("--budget", "8KiB")]
     result = kilotune(*unlimited, "--epochs", "1", "--policy", "full", "--json").json

@@ -88,6 +88,16 @@ def test_optimiser_batch_and_accumulation_are_counted(plan):
     assert expected.by_kind["classifier_optimizer"] == 2 * 4 * 39
 
 
+def test_the_pass_of_an_oracle_is_shown(plan):
+    result = plan("--policy", "det_rgn", "--budget", "2000", "--ledger", "selection", "--json").json
+    assert result["survey"]["total_bytes"] == sum(result["survey"]["by_kind"].values()) > 0
+    assert "survey" not in plan("--policy", "trady", "--json").json
+    for policy, how_often in (("prob_raw", "each draw"), ("static_det_rgn", "the first draw")):
+        text = plan("--policy", policy, "--budget", "2000", "--ledger", "selection").stdout
+        assert "the oracle's own pass, outside the budget: total" in text
+        assert f"before {how_often}; the draw above is uniform" in text
+
+
 def test_policy_options_reach_the_policy(plan):
     assert plan("--budget", "16KiB", "--policy", "last", "--option", "k=1", "--json").json["channels"] == [
         ["3", "in", [0, 1, 2, 3, 4, 5]]

@@ -27,8 +27,13 @@ POLICIES_OF_ANY_NETWORK = [
     make("dgsu", frozen=0, n_stages=2, decay=0.9),
     make("bias", k=2),
     make("last", k=2),
+    make("trady", layer_set="lara"),
+    make("medyate", layer_set="rgn"),
+    make("det_raw", layer_set="rgn", k=2),
+    make("prob_raw", layer_set="all"),
+    make("det_rgn", layer_set="lara", alpha_opt=0.9),
 ]  # fmt: skip
-DYNAMIC = {"random", "trady", "medyate", "dgsu"}
+DYNAMIC = {"random", "trady", "medyate", "dgsu", "det_raw", "det_rgn", "prob_raw"}
 
 
 def check(task, bound, sets):
@@ -55,8 +60,12 @@ def test_every_draw_stays_within_its_bound(policy, networks, data):
     state, rng = State(), Pcg32(data.draw(st.integers(0, 2**64 - 1)))
     draws = [policy.draw(task, size, state, rng)]
     for _ in range(4):
-        ids = task.table.to_ids(draws[-1])
-        policy.observe(task, state, ids, np.array(data.draw(norms(len(ids)))))
+        if policy.observes == "norms":
+            ids = task.table.to_ids(draws[-1])
+            policy.observe(task, state, ids, np.array(data.draw(norms(len(ids)))))
+        if policy.observes == "survey" and policy.redraw != "never":
+            n_channels = task.table.n_channels
+            policy.observe(task, state, np.arange(n_channels), np.array(data.draw(norms(n_channels))))
         state = msgspec.json.decode(msgspec.json.encode(state), type=State)
         draws.append(policy.draw(task, size, state, rng))
     for sets in draws:
@@ -131,7 +140,11 @@ def test_options_may_be_text():
     [
         ("adam", {}, "there is no policy 'adam'; choose from full, classifier, bias"),
         ("full", {"k": 3}, "policy full has no option k; it has none"),
-        ("medyate", {"alpha": 0.1}, "policy medyate has no option alpha; it has biases, alpha_opt, k, boosted"),
+        (
+            "medyate",
+            {"alpha": 0.1},
+            "policy medyate has no option alpha; it has biases, layer_set, k, share, alpha_opt, boosted",
+        ),
         ("medyate", {"alpha_opt": 1.5}, r"policy medyate cannot take these options: .*alpha_opt"),
         ("medyate", {"k": "many"}, r"policy medyate cannot take these options: .*k"),
         ("trady", {"share": 0}, r"policy trady cannot take these options: .*share"),

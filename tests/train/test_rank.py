@@ -80,5 +80,5 @@ def test_leaves_the_model_alone():
 
 def test_a_gradient_that_is_not_finite_is_refused():
     batches = [(torch.full((2, 3, 8, 8), torch.inf), torch.tensor([0, 1]))]
-    with pytest.raises(TrainingError, match="epoch 1 is not finite"):
+    with pytest.raises(TrainingError, match="no gradient of epoch 1 is finite"):
         rank(make_model(), EXAMPLE, batches, "noise", epochs=1)

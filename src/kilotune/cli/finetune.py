@@ -104,11 +104,22 @@ def _summary_text(result: dict[str, Any]) -> str:
             "total ledger",
             f"{format_bytes(ledger['total_bytes'])}, worst case {format_bytes(ledger['worst_total_bytes'])}",
         ),
+        *_survey_rows(result["survey"]),
         ("time", f"{result['seconds']:.1f} s"),
         ("run", result["run"]),
     ]
     epochs = text_table(["epoch", "loss", "val loss", "accuracy", "total B", "s"], rows)
     return "\n\n".join([epochs, text_table([result["policy"], result["status"]], figures, n_left=2)])
+
+
+def _survey_rows(survey: dict[str, int] | None) -> list[tuple[str, str]]:
+    """A line on what an oracle did outside the budget."""
+    from kilotune.units import format_bytes
+
+    if survey is None:
+        return []
+    passes = f"{survey['passes']} of {survey['steps']:,} steps together"
+    return [("oracle's passes", f"{passes}, {format_bytes(survey['total_bytes'])} total, outside the budget")]
 
 
 def _folder_name(model: str, data: str, policy: str, seed: int) -> str:

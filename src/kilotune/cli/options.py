@@ -93,7 +93,8 @@ PolicyName = Annotated[
     str,
     typer.Option(
         help="How channels are chosen: full, classifier, bias, last, sparse_update, random, static_random, "
-        "topk_random_static, trady, medyate, dgsu."
+        "topk_random_static, trady, medyate, dgsu; oracles, which look at the full gradient outside the budget: det_raw, "
+        "static_det_raw, det_rgn, static_det_rgn, prob_raw."
     ),
 ]
 PolicyOptions = Annotated[

@@ -76,7 +76,15 @@ def _facts(selector: "Selector", first: "UpdatePlan", report: "LedgerReport") ->
             "selection_bytes": selected_bytes,
             "total_bytes": worst.total_bytes,
         },
-    }
+    } | _survey(selector)
+
+
+def _survey(selector: "Selector") -> dict[str, Any]:
+    """What an oracle's pass costs on top; nothing for other policies."""
+    report = selector.survey
+    if report is None:
+        return {}
+    return {"survey": {"total_bytes": report.total_bytes, "saved_bytes": report.saved_bytes, "by_kind": report.by_kind}}
 
 
 def _front_text(first_layer: str | None) -> list[str]:
@@ -106,6 +114,11 @@ def _text(result: dict[str, Any], selector: "Selector", first: "UpdatePlan", rep
         f"total {format_bytes(worst['total_bytes'])}",
         head_room_text(result["budget_bytes"], worst[f"{result['ledger']}_bytes"]),
     ]
+    if "survey" in result:
+        blocks.append(
+            f"the oracle's own pass, outside the budget: total {format_bytes(result['survey']['total_bytes'])}, before "
+            f"{'each draw' if selector.dynamic else 'the first draw'}; the draw above is uniform, no gradient is known yet"
+        )
     if "draws" in result:
         rows = [(number, *draw.values()) for number, draw in enumerate(result["draws"], start=1)]
         blocks.append(text_table(["draw", "selection elements", "total B"], rows))

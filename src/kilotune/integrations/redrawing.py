@@ -9,7 +9,7 @@ from kilotune.errors import RunError
 from kilotune.graph.capture import capture
 from kilotune.memory.ledger import OPTIMIZER_SLOTS
 from kilotune.ops.prepare import prepare
-from kilotune.train.observe import MeanNorms
+from kilotune.train.observer import OBSERVERS
 from kilotune.train.recipe import Recipe
 from kilotune.train.record import LedgerFigures
 from kilotune.train.selection import Selection
@@ -27,8 +27,13 @@ class Redrawing:
         self.recipe = Recipe.of(**{"optimizer": "sgd", **fields})
         graph = capture(model, example)
         self.selection = Selection(graph, self.recipe)
+        if self.selection.observes == "survey":
+            raise RunError(
+                f"policy {self.recipe.policy} needs a pass over the training data before each draw, which only "
+                "kilotune's own loop makes; use kilotune.FineTuner, or another policy such as medyate"
+            )
         self.step = prepare(model, example, self.selection.plan, graph)
-        self._norms = MeanNorms()
+        self._observer = OBSERVERS[self.selection.observes](self.step, self.selection)
         self._optimizer_is_checked = False
 
     def before_step(self, epoch: int, index: int, optimizer: torch.optim.Optimizer) -> None:
@@ -41,15 +46,12 @@ class Redrawing:
             self._check_slots(optimizer)
         if not self.selection.is_due(epoch, index):
             return
-        norms, self._norms = self._norms.mean(), MeanNorms()
-        if norms:
-            self.selection.observe(norms)
+        self._observer.after_training()
         self.step.replan(self.selection.redraw(), optimizer, self.recipe.optimizer_state)
 
     def before_update(self) -> None:
         """Take in the gradients that the optimiser is about to use."""
-        if self.selection.observes_norms:
-            self._norms.add(self.step.channel_norms())
+        self._observer.after_gradient()
 
     def figures(self) -> LedgerFigures:
         """Both ledgers of the present plan, and the worst case over all draws."""

@@ -22,13 +22,15 @@ class Accounting:
     """How the ``total`` ledger counts.
 
     batch: samples in flight at once; a device sees one and accumulates. accumulate: whether weight gradients are summed
-    over a mini-batch, so that they need a buffer that stays. optimizer: a key of OPTIMIZER_SLOTS.
+    over a mini-batch, so that they need a buffer that stays. optimizer: a key of OPTIMIZER_SLOTS. updates: whether weights
+    change; a pass that only looks at gradients has no overlay of changed weights and no optimiser state.
     """
 
     batch: int = 1
     accumulate: bool = True
     optimizer: str = "sgd"
     dtype: str = "float32"
+    updates: bool = True
 
     def __post_init__(self):
         if self.optimizer not in OPTIMIZER_SLOTS:
@@ -42,7 +44,12 @@ class Accounting:
     @property
     def resident_copies(self) -> int:
         """Numbers that stay in RAM per trained weight: its value, its summed gradient, the optimiser's state."""
-        return 1 + self.accumulate + OPTIMIZER_SLOTS[self.optimizer]
+        return self.updates + self.accumulate + self.optimizer_copies
+
+    @property
+    def optimizer_copies(self) -> int:
+        """Numbers that the optimiser keeps per trained weight."""
+        return OPTIMIZER_SLOTS[self.optimizer] * self.updates
 
 
 @dataclass(frozen=True)
@@ -235,8 +242,8 @@ def _resident(graph: Graph, step_graph: StepGraph, accounting: Accounting) -> di
 
 def _trained_kinds(kind: str, elements: int, accounting: Accounting) -> dict[str, int]:
     nbytes = elements * accounting.element_bytes
-    kinds = {kind: nbytes, f"{kind}_gradient": nbytes * accounting.accumulate}
-    return kinds | {f"{kind}_optimizer": nbytes * OPTIMIZER_SLOTS[accounting.optimizer]}
+    kinds = {kind: nbytes * accounting.updates, f"{kind}_gradient": nbytes * accounting.accumulate}
+    return kinds | {f"{kind}_optimizer": nbytes * accounting.optimizer_copies}
 
 
 def _by_layer(step_graph: StepGraph, batch: int) -> dict[str, int]:

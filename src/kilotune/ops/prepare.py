@@ -116,10 +116,18 @@ class Step(nn.Module):
         self._build(UpdatePlan(classifier=False))
         return model
 
+    def beside(self, plan: UpdatePlan) -> "Step":
+        """Another trainable module on the same model in its present state, in the same arithmetic."""
+        return Step(self.sync(), self.graph, plan, self._dtype, self._layout is torch.channels_last)
+
     def channel_norms(self) -> dict[str, Tensor]:
         """L2 norm of each trained channel's gradient, (k,) by layer: n_c of TraDy Eq. 6, from the live gradients."""
+        return {name: gradient.flatten(1).norm(dim=1) for name, gradient in self.gradients().items()}
+
+    def gradients(self) -> dict[str, Tensor]:
+        """The live gradients of trained slices, channel-major (k, ...), by layer, the classifier's not among them."""
         return {
-            name: weight.parameter.grad.flatten(1).norm(dim=1)
+            name: weight.parameter.grad
             for name, weight in self._live_weights.items()
             if weight.parameter.grad is not None and name != self.graph.classifier
         }

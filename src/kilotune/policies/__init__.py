@@ -9,6 +9,7 @@ from kilotune.policies.base import Policy
 from kilotune.policies.baselines import Bias, Classifier, Full, Last
 from kilotune.policies.dgsu import Dgsu
 from kilotune.policies.medyate import Medyate
+from kilotune.policies.oracles import DetRaw, DetRgn, ProbRaw, StaticDetRaw, StaticDetRgn
 from kilotune.policies.sparse_update import SparseUpdate
 from kilotune.policies.trady import TopkRandomStatic, Trady
 from kilotune.policies.uniform import Random, StaticRandom
@@ -25,6 +26,11 @@ POLICIES: dict[str, type[Policy]] = {
     "trady": Trady,
     "medyate": Medyate,
     "dgsu": Dgsu,
+    "det_raw": DetRaw,
+    "static_det_raw": StaticDetRaw,
+    "det_rgn": DetRgn,
+    "static_det_rgn": StaticDetRgn,
+    "prob_raw": ProbRaw,
 }
 
 

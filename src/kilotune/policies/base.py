@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
-from kilotune.errors import RankingError
+from kilotune.errors import RankingError, TrainingError
 from kilotune.graph.node import Graph
 from kilotune.memory.cost import ChannelTable
 from kilotune.policies.ranking import Metric, Ranking, find_ranking, structural
@@ -14,6 +14,10 @@ from kilotune.rng import Pcg32
 from kilotune.update_plan import ChannelSet
 
 Redraw = Literal["never", "epoch", "step"]
+
+Observation = Literal["nothing", "norms", "survey"]
+"""What a policy is told: nothing; gradient norms of the channels just trained; before a draw, those of all channels, from a
+pass over the training data with the gradient of every weight (oracles; the pass is outside the budget and shown)."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +97,12 @@ class Policy(Protocol):
     """The interface of every policy. ``size`` orders the selections a policy can make from small to large:
     elements for policies that spend a budget, the index of a scheme or the number of layers for the others.
 
-    redraw: when a new selection is due by default.
-    observes_norms: whether ``observe`` uses gradient norms; where it does not, nobody needs to measure them.
+    redraw: when a new selection is due by default. observes: what ``observe`` is to be told.
     """
 
     name: ClassVar[str]
     redraw: ClassVar[Redraw] = "never"
-    observes_norms: ClassVar[bool] = False
+    observes: ClassVar[Observation] = "nothing"
 
     @abstractmethod
     def sizes(self, task: Task) -> range:
@@ -121,6 +124,15 @@ class Policy(Protocol):
     def draw(self, task: Task, size: int, state: State, rng: Pcg32) -> tuple[ChannelSet, ...]:
         """The next selection; advances ``state`` and ``rng``."""
 
-    def observe(self, task: Task, state: State, ids: np.ndarray, norms: np.ndarray) -> None:
-        """Take in the gradient norms (L2, one per channel) of the channels ``ids`` just trained."""
+    def observe(self, task: Task, state: State, ids: np.ndarray, values: np.ndarray) -> None:
+        """Take in what ``observes`` names, one value for each of the channels ``ids``."""
         return
+
+
+def finite_norms(task: Task, ids: np.ndarray, norms: np.ndarray) -> dict[int, float]:
+    """Norm by channel id, as float32. Raises TrainingError if one is not finite."""
+    norms, ids = np.asarray(norms, dtype=np.float32), np.asarray(ids)
+    if not np.isfinite(norms).all():
+        layer = task.table.names[task.table.layer_of[int(ids[~np.isfinite(norms)][0])]]
+        raise TrainingError(f"a gradient norm of {layer} is not finite; lower the learning rate")
+    return dict(zip(ids.tolist(), norms.tolist(), strict=True))

@@ -10,7 +10,8 @@ import numpy as np
 
 from kilotune.errors import BudgetError, KilotuneError, RunError
 from kilotune.graph.node import Graph
-from kilotune.memory.ledger import Accounting, Layout
+from kilotune.memory.ledger import Accounting, Layout, LedgerReport
+from kilotune.memory.survey import survey_report
 from kilotune.policies import POLICIES, make
 from kilotune.policies.base import Bound, Policy, State, Task
 from kilotune.policies.ranking import Ranking
@@ -172,6 +173,18 @@ class Selector:
         """The memory of one step; every draw runs in it."""
         return self.fitting.layout(self.fitting.bound(self.size))
 
+    @property
+    def pool(self) -> tuple[str, ...]:
+        """Layers that any draw may choose from."""
+        return self.fitting.pool(self.fitting.bound(self.size))
+
+    @cached_property
+    def survey(self) -> LedgerReport | None:
+        """What each of an oracle's passes costs, outside the budget; None for all other policies."""
+        if self.policy.observes != "survey":
+            return None
+        return survey_report(self.fitting.task.graph, self.pool, self.fitting.accounting)
+
     def draw(self) -> UpdatePlan:
         """The next plan."""
         bound = self.fitting.bound(self.size)
@@ -181,7 +194,7 @@ class Selector:
         return UpdatePlan(sets, bound.biases, bound.classifier, () if fixed else pool, self.fitting.state_bytes(bound))
 
     def observe(self, plan: UpdatePlan, norms: dict[str, np.ndarray]) -> None:
-        """Take in the gradient norms (k,) of the channels that ``plan`` trained, by layer."""
+        """Take in the gradient norms (k,) of the channels of ``plan``, by layer."""
         table = self.fitting.task.table
         trained = [chosen for chosen in plan.channels if chosen.layer in norms]
         if trained:

@@ -103,7 +103,7 @@ class SpendingPolicy(Policy):
     def draw(self, task: Task, size: int, state: State, rng: Pcg32) -> tuple[ChannelSet, ...]:
         """Channels along ``order`` until the next does not fit; the same ones again if this policy draws only once."""
         table = task.table
-        if self.redraw != "never" or not state.draws:
+        if self.redraw != "never" or not state.chosen:
             ids = np.concatenate([table.ids(row) for row in np.sort(self.pool(task, size))])
             state.chosen = spend(self.order(task, ids, state, rng), table.channel_cost, size).tolist()
         state.draws += 1

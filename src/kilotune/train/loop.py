@@ -23,7 +23,7 @@ from kilotune.train.checkpoint import (
 from kilotune.train.feed import Feed, Source
 from kilotune.train.folder import RunFolder
 from kilotune.train.interrupt import Interrupt
-from kilotune.train.observe import MeanNorms
+from kilotune.train.observer import OBSERVERS
 from kilotune.train.progress import Progress
 from kilotune.train.recipe import Recipe
 from kilotune.train.record import EpochFigures, Record, Status, birth_certificate
@@ -68,6 +68,7 @@ class FineTuner:
         self.record = Record(
             recipe=self.recipe,
             ledger=self.selection.figures(),
+            survey=self.selection.survey_figures(),
             base_sha256=fingerprint(self.base),
             **birth_certificate(self.device),
         )
@@ -142,7 +143,7 @@ class FineTuner:
         plan = self.selection.plan
         self.step = prepare(self.model, self._example, plan, self.graph, dtype, self.recipe.channels_last)
         self._stepper = Stepper(self.step, self.recipe, self.device)
-        self._norms = MeanNorms()
+        self._observer = OBSERVERS[self.selection.observes](self.step, self.selection)
 
     def _check_same_run(self, other: Record) -> None:
         ours = self.recipe.but(epochs=other.recipe.epochs)
@@ -180,7 +181,7 @@ class FineTuner:
         """Draw, train one epoch (from 0), evaluate and record it."""
         started = perf_counter()
         if self.selection.is_due(epoch, 0):
-            self._redraw()
+            self._redraw(epoch, feed)
         channels, ledger = self.selection.plan.channels, self.selection.figures()
         progress.start_epoch(epoch, ledger.total_bytes, self.record.accuracy or 0.0)
         loss, rate, n_plans = self._train_epoch(epoch, feed, interrupt, progress)
@@ -211,7 +212,7 @@ class FineTuner:
         self.step.train()
         for index, micro_batches in enumerate(feed.steps(epoch)):
             if index and self.selection.is_due(epoch, index):
-                self._redraw()
+                self._redraw(epoch, feed)
                 n_plans += 1
             rate = schedule.rate(epoch * n_steps + index)
             total += self._train_step(micro_batches, rate)
@@ -221,26 +222,20 @@ class FineTuner:
                 progress.at(epoch * n_steps + index + 1, loss)
             if interrupt.asked:
                 raise KeyboardInterrupt
-        self._observe()
+        self._observer.after_training()
         return loss, rate, n_plans
 
     def _train_step(self, micro_batches: list[Batch], rate: float) -> torch.Tensor:
         loss = self._stepper.gradient(micro_batches)
-        if self.selection.observes_norms:
-            self._norms.add(self.step.channel_norms())
+        self._observer.after_gradient()
         self._stepper.update(rate)
         return loss
 
-    def _redraw(self) -> None:
-        self._observe()
+    def _redraw(self, epoch: int, feed: Feed) -> None:
+        self._observer.after_training()
+        self.record.count_survey(self._observer.before_draw(feed, epoch, self.recipe, self.device))
         plan = self.selection.redraw()
         self.step.replan(plan, self._stepper.optimizer, self.recipe.optimizer_state)
-
-    def _observe(self) -> None:
-        """Hand the mean norms since the last draw to the policy."""
-        norms, self._norms = self._norms.mean(), MeanNorms()
-        if norms:
-            self.selection.observe(norms)
 
     def _keep(self, folder: RunFolder | None) -> None:
         """Remember the end of this epoch, and write it where there is a folder."""

@@ -10,9 +10,10 @@ from kilotune.errors import TrainingError
 from kilotune.graph.capture import capture
 from kilotune.graph.node import Graph
 from kilotune.memory.cost import ChannelTable
-from kilotune.ops.prepare import prepare
+from kilotune.ops.prepare import Step, prepare
 from kilotune.policies.ranking import Ranking, fingerprint, layer_lara, layer_rgn
 from kilotune.train.feed import Feed, Source
+from kilotune.train.observe import StepMean, row_norms
 from kilotune.train.recipe import Recipe
 from kilotune.train.schedule import Schedule
 from kilotune.train.stepping import Stepper, find_device
@@ -36,11 +37,10 @@ def rank(
     step = prepare(model, example, _everything(graph), graph, getattr(torch, recipe.precision), recipe.channels_last)
     stepper, feed = Stepper(step, recipe, device), Feed.training(train, recipe, device)
     rgn, lara = np.zeros(len(table.names)), np.zeros(len(table.names))
-    live = [step.live[f"{name}.weight"] for name in table.names]
     schedule = Schedule.of(recipe, feed.steps_per_epoch)
     step.train()
     for epoch in range(epochs):
-        norms = _epoch_norms(stepper, live, feed, schedule, epoch)
+        norms = _epoch_norms(step, stepper, feed, schedule, epoch)
         rgn += layer_rgn(table, norms)
         lara += layer_lara(table, norms)
     return Ranking(
@@ -63,18 +63,14 @@ def _everything(graph: Graph) -> UpdatePlan:
     return UpdatePlan(sets, biases=tuple(layer.name for layer in graph.body if layer.has_bias))
 
 
-def _epoch_norms(
-    stepper: Stepper, live: list[torch.nn.Parameter], feed: Feed, schedule: Schedule, epoch: int
-) -> np.ndarray:
-    """Train one epoch; the L2 norm of the mean gradient of each channel of ``live`` (n_channels,)."""
-    sums = [torch.zeros_like(weight) for weight in live]
+def _epoch_norms(step: Step, stepper: Stepper, feed: Feed, schedule: Schedule, epoch: int) -> np.ndarray:
+    """Train one epoch; the L2 norm of the mean gradient of each channel (n_channels,)."""
+    mean = StepMean()
     for index, micro_batches in enumerate(feed.steps(epoch)):
         stepper.gradient(micro_batches)
-        for total, weight in zip(sums, live, strict=True):
-            assert weight.grad is not None  # The plan trains all of them.
-            total += weight.grad
+        mean.add(step.gradients())
         stepper.update(schedule.rate(epoch * feed.steps_per_epoch + index))
-    norms = torch.cat([total.flatten(1).norm(dim=1) for total in sums]).double().cpu().numpy() / feed.steps_per_epoch
-    if not np.isfinite(norms).all():
-        raise TrainingError(f"a gradient of epoch {epoch + 1} is not finite; lower the learning rate")
-    return norms
+    norms = row_norms(mean.mean())
+    if not norms:
+        raise TrainingError(f"no gradient of epoch {epoch + 1} is finite; lower the learning rate")
+    return np.concatenate([norms[layer.name] for layer in step.graph.body]).astype(np.float64)

@@ -30,6 +30,18 @@ class LedgerFigures(msgspec.Struct, frozen=True):
     worst_total_bytes: int
 
 
+class SurveyFigures(msgspec.Struct, frozen=True):
+    """An oracle's passes with the full gradient, which are outside the budget: how many, and their steps together.
+
+    total_bytes: all RAM of one step of a pass. saved_bytes: what it keeps from forward to backward.
+    """
+
+    passes: int
+    steps: int
+    total_bytes: int
+    saved_bytes: int
+
+
 class EpochFigures(msgspec.Struct, frozen=True):
     """One epoch (from 1). loss: mean over its steps; accuracy, val_loss: after it; lr: of its last step.
 
@@ -49,7 +61,10 @@ class EpochFigures(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, kw_only=True):
-    """A run so far; accuracies are shares, times are seconds of this and all resumed parts together."""
+    """A run so far; accuracies are shares, times are seconds of this and all resumed parts together.
+
+    survey: only for oracles.
+    """
 
     recipe: Recipe
     ledger: LedgerFigures
@@ -63,6 +78,7 @@ class Record(msgspec.Struct, kw_only=True):
     accuracy: float | None = None
     best_accuracy: float | None = None
     seconds: float = 0.0
+    survey: SurveyFigures | None = None
     epochs: list[EpochFigures] = []
     version: int = RECORD_VERSION
 
@@ -73,9 +89,15 @@ class Record(msgspec.Struct, kw_only=True):
         self.best_accuracy = max(epoch.accuracy for epoch in self.epochs)
         self.seconds += figures.seconds
 
+    def count_survey(self, n_steps: int) -> None:
+        """Take in a pass of an oracle."""
+        if self.survey is not None and n_steps:
+            passes, steps = self.survey.passes + 1, self.survey.steps + n_steps
+            self.survey = msgspec.structs.replace(self.survey, passes=passes, steps=steps)
+
     def summary(self) -> dict[str, Any]:
         """What a user wants to see at once: accuracies, bytes and seconds, per epoch too; plain JSON data."""
-        shown = ("status", "accuracy_before", "accuracy", "best_accuracy", "ledger", "seconds", "epochs")
+        shown = ("status", "accuracy_before", "accuracy", "best_accuracy", "ledger", "survey", "seconds", "epochs")
         plain = msgspec.to_builtins(self)
         epochs = [{key: value for key, value in epoch.items() if key != "channels"} for epoch in plain["epochs"]]
         return {"policy": self.recipe.policy} | {key: plain[key] for key in shown} | {"epochs": epochs}

@@ -8,12 +8,15 @@ import numpy as np
 
 from kilotune.graph.node import Graph
 from kilotune.memory.ledger import Accounting
+from kilotune.memory.survey import survey_plan
 from kilotune.policies import make
+from kilotune.policies.base import Observation
 from kilotune.policies.fit import Selector
+from kilotune.policies.oracles import Oracle
 from kilotune.policies.ranking import Ranking
 from kilotune.train.optim import ledger_name
 from kilotune.train.recipe import Recipe
-from kilotune.train.record import LedgerFigures
+from kilotune.train.record import LedgerFigures, SurveyFigures
 from kilotune.update_plan import Budget, UpdatePlan
 
 UNLIMITED = 1 << 62
@@ -38,22 +41,43 @@ class Selection:
         self.plan = self._selector.draw()
 
     @property
-    def observes_norms(self) -> bool:
-        """Whether the policy wants the gradient norms of the trained channels."""
-        return self._selector.policy.observes_norms
+    def observes(self) -> Observation:
+        """What the policy wants to be told."""
+        return self._selector.policy.observes
+
+    @property
+    def wants_survey(self) -> bool:
+        """Whether the next draw of an oracle needs its pass: each one, or only that which replaces the first plan."""
+        return self._selector.dynamic or self._selector.memory.draws == 1
+
+    @property
+    def survey_plan(self) -> UpdatePlan:
+        """All channels that an oracle's pass looks at."""
+        return survey_plan(self._selector.fitting.task.graph, self._selector.pool)
+
+    @property
+    def survey_steps(self) -> int | None:
+        """Steps of an oracle's pass, None for a whole epoch."""
+        policy = self._selector.policy
+        return policy.survey_steps if isinstance(policy, Oracle) else None
 
     def is_due(self, epoch: int, step: int) -> bool:
-        """Whether a new plan is due before ``step`` of ``epoch``, both from 0; a run starts with its first plan."""
-        return self._interval is not None and (epoch, step) != (0, 0) and step % self._interval == 0
+        """Whether a new plan is due before ``step`` of ``epoch``, both from 0.
+
+        A run starts with its first plan, but for an oracle, which has seen no gradient when that is drawn.
+        """
+        if (epoch, step) == (0, 0):
+            return self.observes == "survey"
+        return self._interval is not None and step % self._interval == 0
 
     def redraw(self) -> UpdatePlan:
         """Draw the next plan."""
         self.plan = self._selector.draw()
         return self.plan
 
-    def observe(self, norms: dict[str, np.ndarray]) -> None:
-        """Tell the policy the gradient norms (k,) of the channels of the present plan, by layer."""
-        self._selector.observe(self.plan, norms)
+    def observe(self, norms: dict[str, np.ndarray], plan: UpdatePlan) -> None:
+        """Tell the policy the gradient norms (k,) of the channels of ``plan``, by layer."""
+        self._selector.observe(plan, norms)
 
     def figures(self) -> LedgerFigures:
         """Both ledgers of the present plan, and the worst case over all draws."""
@@ -66,6 +90,11 @@ class Selection:
             worst_selection_elements=worst.selection_elements,
             worst_total_bytes=worst.total_bytes,
         )
+
+    def survey_figures(self) -> SurveyFigures | None:
+        """What an oracle's pass costs, none made so far; None for all other policies."""
+        report = self._selector.survey
+        return None if report is None else SurveyFigures(0, 0, report.total_bytes, report.saved_bytes)
 
     def state(self) -> dict[str, Any]:
         """What ``restore`` needs besides the plan, as plain JSON data."""

@@ -53,6 +53,10 @@ class Stepper:
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
+    def leave(self) -> None:
+        """Leave the weights as they are; the gradient was only looked at."""
+        self.scaler.update()
+
 
 @torch.no_grad()
 def evaluate(module: torch.nn.Module, batches: Iterable[Batch]) -> Metrics:
