@@ -46,6 +46,6 @@ $(VENV)/demo.stamp: $(VENV)/base.stamp
 	touch $@
 
 $(VENV)/test.stamp: $(VENV)/demo.stamp
-	$(PIP) install --editable '.[demo,lightning,transformers]' --group test
+	$(PIP) install --editable '.[demo,lightning,transformers,prune]' --group test
 	$(PIP) install --no-deps --group zoo
 	touch $@

@@ -51,3 +51,7 @@ class ExportError(KilotuneError):
 
 class EmulatorError(KilotuneError):
     """A project cannot be built for a board or run on it: a tool is missing, memory overflows, the firmware faults or hangs."""
+
+
+class PruneError(KilotuneError):
+    """A network cannot be pruned as asked, or the library that prunes it is missing."""

@@ -12,6 +12,7 @@ from kilotune.update_plan import ChannelSet, UpdatePlan
 
 NET = "cli_network:make"
 FIT = ("plan", NET, "--input", "1x8x8")
+PRUNE = ("prune", NET, "--input", "1x8x8", "--out", "small.safetensors")
 TUNE = ("finetune", "--model", NET, "--data", "data.npz", "--budget", "8KiB", "--epochs", "1", "--input", "1x8x8")
 
 
@@ -106,6 +107,19 @@ CASES = {
         2,
         "should be greater than or equal to 1",
     ),
+    "prune: no ratio": Case((*PRUNE,), 2, "Missing option '--ratio'"),
+    "prune: ratio of one": Case((*PRUNE, "--ratio", "1"), 1, "the ratio is 1; it is the share of channels that goes"),
+    "prune: unknown layer": Case(
+        (*PRUNE, "--ratio", "0", "--layer", "9=0.5"), 1, "9 cannot be pruned; the layers that"
+    ),
+    "prune: the classifier": Case(
+        (*PRUNE, "--ratio", "0", "--layer", "7=0.5"), 1, "7 cannot be pruned; the layers that"
+    ),
+    "prune: unreadable layer ratio": Case((*PRUNE, "--ratio", "0", "--layer", "0=half"), 2, "write NAME=RATIO"),
+    "prune: unknown criterion": Case((*PRUNE, "--ratio", "0", "--criterion", "luck"), 1, "criterion 'luck' is unknown"),
+    "prune: criterion without images": Case((*PRUNE, "--ratio", "0.5", "--criterion", "taylor"), 1, "with --recover"),
+    "prune: unknown data": Case((*PRUNE, "--ratio", "0.5", "--recover", "mnist"), 1, "'mnist' is neither a known data"),
+    "prune: another kind of file": Case((*PRUNE, "--ratio", "0.5", "--out", "small.pt"), 2, "must end in .safetensors"),
     "finetune: unknown data": Case((*TUNE, "--data", "mnist"), 1, "'mnist' is neither a known data set"),
     "finetune: data not there": Case((*TUNE, "--data", "cifar10"), 1, "set KILOTUNE_DATA to the folder that has it"),
     "finetune: empty class": Case((*TUNE, "--data", "images"), 1, "class folder images/cat has no image"),

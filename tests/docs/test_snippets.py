@@ -30,7 +30,7 @@ _LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 _TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(test_\w+))?`")
 _FILE = re.compile(r"`((?:benchmarks|examples|docs|src)/[\w/.*-]+)`")
 _NAME = re.compile(
-    r"`((?:errors|units|rng|update_plan|graph|models|data|memory|ops|policies|train|report|cli)(?:\.\w+)+)(?:\(\))?`"
+    r"`((?:errors|units|rng|update_plan|graph|models|data|memory|ops|prune|policies|train|report|cli)(?:\.\w+)+)(?:\(\))?`"
 )
 
 

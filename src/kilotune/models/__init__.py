@@ -21,6 +21,7 @@ from kilotune.models.inverted import Architecture
 from kilotune.models.mcunet import mcunet
 from kilotune.models.mobilenet_v2 import mobilenet_v2, parse_name, published_names
 from kilotune.models.proxylessnas import proxylessnas
+from kilotune.models.pruned import narrow
 from kilotune.models.resnet import resnet
 from kilotune.models.weights import Checkpoint, load_into, read
 
@@ -90,6 +91,7 @@ def load(name: str, weights: str | None = None, classes: int | None = None, seed
 
     classes: None keeps the checkpoint's classifier. Where it has another number of classes, or no classifier at all, a
     new one is drawn from ``seed``, and the result says so. Without weights the whole network is drawn from ``seed``.
+    The file of a pruned network makes the layers as narrow as its tensors.
     The global generator stays as it is. Raises ModelError for the name, WeightsError for the weights.
     """
     checkpoint = None if weights is None else read(weights)
@@ -97,15 +99,17 @@ def load(name: str, weights: str | None = None, classes: int | None = None, seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = create(name, classes, folded)
+    if checkpoint is not None and checkpoint.pruned is not None:
+        checkpoint.pruned.attach(narrow(model, checkpoint.tensors))
     with_head = _settle_head(model, checkpoint, classes, seed)
     if checkpoint is None:
         return Loaded(model, folded, True, f"random weights from seed {seed}")
     _check_architecture(name, model, checkpoint)
     load_into(model, checkpoint, with_head)
-    entry = checkpoint.entry
-    if entry is None:
+    known = checkpoint.entry or checkpoint.pruned
+    if known is None:
         return Loaded(model, folded, not with_head, checkpoint.source)
-    return Loaded(model, folded, not with_head, checkpoint.source, entry.resolution, entry.mean, entry.std)
+    return Loaded(model, folded, not with_head, checkpoint.source, known.resolution, known.mean, known.std)
 
 
 def _settle_head(model: nn.Module, checkpoint: Checkpoint | None, classes: int | None, seed: int) -> bool:

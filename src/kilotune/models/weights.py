@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from kilotune.errors import WeightsError
 from kilotune.models.entry import Entry, read_entries, to_state_dict
 from kilotune.models.head import find_head
 from kilotune.models.proxylessnas import ProxylessNet, renumber_blocks
+from kilotune.models.pruned import Pruned
 
 # Where training scripts put the state dict inside what they save.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -33,11 +33,15 @@ class Found:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a weight file holds. Names are those of a state dict, or with ``entry`` those of the data drop."""
+    """What a weight file holds. Names are those of a state dict, or with ``entry`` those of the data drop.
+
+    pruned: where the network comes from, if it is a pruned one.
+    """
 
     source: str
     tensors: dict[str, Tensor]
     entry: Entry | None = None
+    pruned: Pruned | None = None
 
     @property
     def folded(self) -> bool:
@@ -93,7 +97,8 @@ def read(spec: str) -> Checkpoint:
         raise WeightsError(f"{found.path} is of an unknown format; use one of {', '.join(_READERS)}")
     if not found.path.is_file():
         raise WeightsError(f"{spec} needs the file {found.path}, which is not there")
-    return Checkpoint(found.source, reader(found.path), found.entry)
+    tensors, metadata = reader(found.path)
+    return Checkpoint(found.source, tensors, found.entry, Pruned.read(metadata, found.source))
 
 
 def load_into(model: nn.Module, checkpoint: Checkpoint, with_head: bool = True) -> None:
@@ -117,14 +122,15 @@ def load_into(model: nn.Module, checkpoint: Checkpoint, with_head: bool = True) 
                 module.eps = entry.bn_eps
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a safetensors file: {error}") from error
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
+def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with warnings.catch_warnings():
             # About the pickle protocol; what matters is whether the file can be read.
@@ -142,10 +148,10 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"{path} holds no state dict; save one with torch.save(model.state_dict(), path)")
-    return dict(content)
+    return dict(content), {}
 
 
-_READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
+_READERS: dict[str, Callable[[Path], tuple[dict[str, Tensor], dict[str, str]]]] = {
     ".safetensors": _read_safetensors,
     ".pt": _read_pickle,
     ".pth": _read_pickle,

@@ -11,6 +11,7 @@ import torch
 
 from kilotune.errors import RunError, TrainingError
 from kilotune.graph.capture import capture
+from kilotune.models.pruned import metadata
 from kilotune.ops.prepare import prepare
 from kilotune.train.checkpoint import (
     Checkpoint,
@@ -159,7 +160,7 @@ class FineTuner:
 
     def _create(self, folder: RunFolder) -> None:
         folder.create()
-        write_tensors(folder.base, self.base)
+        write_tensors(folder.base, self.base, metadata(self.model))
         self._home = folder
 
     def _begin(self, val: Source, folder: RunFolder | None) -> None:
@@ -258,7 +259,7 @@ class FineTuner:
 
     def _write_results(self, folder: RunFolder) -> None:
         tuned = self.model.state_dict()
-        write_tensors(folder.weights, tuned)
+        write_tensors(folder.weights, tuned, metadata(self.model))
         write_update(folder.update, self.base, tuned)
         self.record.write(folder.record)
 

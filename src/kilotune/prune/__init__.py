@@ -1,0 +1,1 @@
+"""Offline pruning of a pretrained network: whole channels, and kernels cut down to patterns."""
