@@ -108,7 +108,9 @@ void kt_guard_ram(void)
 #define READ_WRITE (3u << 24)
 #define NEVER_EXECUTE (1u << 28)
 #define NORMAL_MEMORY (1u << 19)
+#define NO_ACCESS NEVER_EXECUTE
 #define WINDOW_LOG2 24u
+#define BELOW_LOG2 20u
 
 static void region(uint32_t number, uint32_t base, uint32_t attributes)
 {
@@ -117,15 +119,16 @@ static void region(uint32_t number, uint32_t base, uint32_t attributes)
     MPU_RASR = attributes;
 }
 
-/* PMSAv7: 16 MiB without access, and above it as few regions with access as the limit needs. A region is a power of two,
-   cut into eighths of which any may be left out, so that each region adds three binary digits of the limit. */
+/* PMSAv7: 16 MiB without access from the RAM on, 1 MiB below it, and on top as few regions with access as the limit needs. A region
+   is a power of two, cut into eighths of which any may be left out, so that each region adds three binary digits of the limit. */
 void kt_guard_ram(void)
 {
     uint32_t base = (uint32_t)kt_ram_start, limit = ((uint32_t)kt_ram_limit + 31u) & ~31u;
-    uint32_t number = 1;
+    uint32_t number = 2;
 
     SHCSR |= ALL_FAULTS_ENABLED;
-    region(0, base & ~((1u << WINDOW_LOG2) - 1u), SIZE_FIELD(WINDOW_LOG2) | NEVER_EXECUTE | NORMAL_MEMORY);
+    region(0, base & ~((1u << WINDOW_LOG2) - 1u), SIZE_FIELD(WINDOW_LOG2) | NO_ACCESS | NORMAL_MEMORY);
+    region(1, base - (1u << BELOW_LOG2), SIZE_FIELD(BELOW_LOG2) | NO_ACCESS | NORMAL_MEMORY);
     while (base < limit) {
         uint32_t log2_bytes = 8, aligned, first, last;
 

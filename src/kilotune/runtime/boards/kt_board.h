@@ -23,10 +23,9 @@ void kt_board_run(void) __attribute__((noreturn));
 void kt_print(const char *text);
 void kt_print_word(uint32_t word);
 
-/* Opens a file of the host (mode 0 "r", 1 "rb", 5 "wb"; a handle, or -1), reads n bytes from it (0 if all came), goes to a place. */
-int32_t kt_host_open(const char *path, uint32_t mode);
+/* Opens a file of the host for reading (a handle, or -1), reads n bytes (0 if all came), goes to a place (0 if that worked). */
+int32_t kt_host_open(const char *path);
 uint32_t kt_host_read(int32_t handle, void *to, uint32_t n);
-uint32_t kt_host_write(int32_t handle, const void *from, uint32_t n);
 uint32_t kt_host_seek(int32_t handle, uint32_t place);
 
 /* Symbols of firmware.ld. */

@@ -3,9 +3,9 @@
 
 #define SYS_OPEN 0x01u
 #define SYS_WRITE0 0x04u
-#define SYS_WRITE 0x05u
 #define SYS_READ 0x06u
 #define SYS_SEEK 0x0Au
+#define READ_BINARY 1u
 #define SYS_EXIT_EXTENDED 0x20u
 #define APPLICATION_EXIT 0x20026u
 
@@ -39,7 +39,7 @@ void kt_print_word(uint32_t word)
     kt_print(text);
 }
 
-int32_t kt_host_open(const char *path, uint32_t mode)
+int32_t kt_host_open(const char *path)
 {
     uintptr_t arguments[3];
     const char *end = path;
@@ -48,7 +48,7 @@ int32_t kt_host_open(const char *path, uint32_t mode)
         end++;
     }
     arguments[0] = (uintptr_t)path;
-    arguments[1] = mode;
+    arguments[1] = READ_BINARY;
     arguments[2] = (uintptr_t)(end - path);
     return (int32_t)kt_semihost(SYS_OPEN, arguments);
 }
@@ -61,16 +61,6 @@ uint32_t kt_host_read(int32_t handle, void *to, uint32_t n)
     arguments[1] = (uintptr_t)to;
     arguments[2] = n;
     return kt_semihost(SYS_READ, arguments);
-}
-
-uint32_t kt_host_write(int32_t handle, const void *from, uint32_t n)
-{
-    uintptr_t arguments[3];
-
-    arguments[0] = (uintptr_t)handle;
-    arguments[1] = (uintptr_t)from;
-    arguments[2] = n;
-    return kt_semihost(SYS_WRITE, arguments);
 }
 
 uint32_t kt_host_seek(int32_t handle, uint32_t place)

@@ -1,0 +1,138 @@
+"""From a C project to a program for a board: compiled, linked within the RAM limit, measured."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import kilotune
+from kilotune.codegen.boards import Board
+from kilotune.codegen.tools import run_tool
+from kilotune.errors import EmulatorError
+from kilotune.units import format_bytes
+
+BOARD_FILES = Path(kilotune.__file__).parent / "runtime" / "boards"
+FLAGS = ("-std=c99", "-O3", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off")
+PHASES = ("start", "forward", "step", "update", "redraw", "save")
+
+_OVERFLOW = re.compile(r"region `(RAM|FLASH|EXTERNAL)' overflowed by (\d+) bytes?")
+_MEMORY = {"RAM": "RAM limit", "FLASH": "flash", "EXTERNAL": "external memory"}
+
+
+@dataclass(frozen=True)
+class Project:
+    """What is compiled: C files, the folders of their headers, and the stack they are given, bytes."""
+
+    sources: tuple[Path, ...]
+    include: tuple[Path, ...]
+    stack_bytes: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sections of a program, bytes. text: code and constants, weights included. stack: what is set aside for it."""
+
+    text: int
+    data: int
+    bss: int
+    stack: int
+
+    @property
+    def ram(self) -> int:
+        """Everything that lies in RAM."""
+        return self.data + self.bss + self.stack
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """A linked program. phases: addresses around each phase of the session, for the counting plugin."""
+
+    path: Path
+    sizes: Sizes
+    phases: dict[str, tuple[int, int]]
+
+
+def build(project: Project, board: Board, ram_bytes: int, out: Path) -> Firmware:
+    """Compile and link ``project`` with the session program for ``board``, everything in RAM within ``ram_bytes``.
+
+    Raises EmulatorError if a tool is missing, the compiler complains, or something does not fit, with the bytes.
+    """
+    prefix, flags, startup = board.toolchain
+    path = out / f"{board.name}.elf"
+    own = [BOARD_FILES / name for name in ("kt_session.c", "kt_board_run.c", "kt_host.c", startup)]
+    link = [
+        "-nostartfiles",
+        "-Wl,--gc-sections",
+        "-T",
+        BOARD_FILES / "firmware.ld",
+        *_memory(project, board, ram_bytes),
+    ]
+    command: list[str | Path] = [f"{prefix}gcc", *FLAGS, "-ffunction-sections", "-fdata-sections", *flags, *board.flags]
+    command += [*_include(project), *project.sources, *own, *link, "-o", path]
+    try:
+        run_tool(command, f"building for {board.name}")
+    except EmulatorError as error:
+        raise _overflow(error, board, ram_bytes) or error from error
+    return Firmware(path, _sizes(prefix, path), _phases(prefix, path))
+
+
+def build_host(project: Project, out: Path, compiler: str = "gcc") -> Path:
+    """The same session as a program for this computer. Raises EmulatorError if the compiler is missing or complains."""
+    path = out / "session"
+    own = [BOARD_FILES / "kt_session.c", BOARD_FILES / "host.c"]
+    run_tool([compiler, *FLAGS, *_include(project), *project.sources, *own, "-o", path], "building for the host")
+    return path
+
+
+def build_plugin(out: Path) -> Path:
+    """The plugin of QEMU that counts instructions. Raises EmulatorError if there is no host compiler."""
+    path = out / "count_plugin.so"
+    flags = ["-std=c99", "-O2", "-shared", "-fPIC", "-fvisibility=hidden"]
+    run_tool(["gcc", *flags, BOARD_FILES / "count_plugin.c", "-o", path], "building the instruction counter")
+    return path
+
+
+def _include(project: Project) -> list[str]:
+    return [f"-I{folder}" for folder in (*project.include, BOARD_FILES)]
+
+
+def _memory(project: Project, board: Board, ram_bytes: int) -> list[str]:
+    """The board's memory map, for firmware.ld."""
+    regions = {
+        "vectors": board.vectors,
+        "flash": board.flash,
+        "ram": (board.ram.origin, ram_bytes),
+        "external": board.external,
+    }
+    symbols = {f"kt_{name}_origin": origin for name, (origin, _) in regions.items()}
+    symbols |= {f"kt_{name}_bytes": nbytes for name, (_, nbytes) in regions.items()}
+    symbols["kt_stack_bytes"] = project.stack_bytes
+    return [f"-Wl,--defsym={name}={value:#x}" for name, value in symbols.items()]
+
+
+def _overflow(error: EmulatorError, board: Board, ram_bytes: int) -> EmulatorError | None:
+    """What the linker says of memory that is too small, with the limit."""
+    found = _OVERFLOW.search(str(error))
+    if not found:
+        return None
+    limit = {"RAM": ram_bytes, "FLASH": board.flash.nbytes, "EXTERNAL": board.external.nbytes}[found[1]]
+    needed = limit + int(found[2])
+    return EmulatorError(
+        f"the project needs {format_bytes(needed)} of {_MEMORY[found[1]]} on {board.name}, {int(found[2]):,} B more than the "
+        f"{format_bytes(limit)} there are; raise the limit, or export for a smaller budget or a smaller number format"
+    )
+
+
+def _sizes(prefix: str, path: Path) -> Sizes:
+    sections: dict[str, int] = {}
+    for line in run_tool([f"{prefix}size", "-A", path], "measuring").splitlines():
+        name, *numbers = line.split() or [""]
+        if name.startswith(".") and len(numbers) == 2:
+            sections[name] = int(numbers[0])
+    text = sum(sections.get(name, 0) for name in (".vectors", ".text", ".rodata", ".ARM.exidx"))
+    return Sizes(text, sections.get(".data", 0), sections.get(".bss", 0), sections.get(".stack", 0))
+
+
+def _phases(prefix: str, path: Path) -> dict[str, tuple[int, int]]:
+    lines = (line.split() for line in run_tool([f"{prefix}nm", path], "reading symbols").splitlines())
+    symbols = {parts[-1]: int(parts[0], 16) & ~1 for parts in lines if len(parts) == 3}
+    return {name: (symbols[f"kt_begin_{name}"], symbols[f"kt_end_{name}"]) for name in PHASES}
