@@ -59,7 +59,7 @@ def build(project: Project, board: Board, ram_bytes: int, out: Path) -> Firmware
     prefix, flags, startup = board.toolchain
     path = out / f"{board.name}.elf"
     own = [BOARD_FILES / name for name in ("kt_session.c", "kt_board_run.c", "kt_host.c", startup)]
-    link = [
+    link: list[str | Path] = [
         "-nostartfiles",
         "-Wl,--gc-sections",
         "-T",
