@@ -47,7 +47,7 @@ TORCH_FREE: dict[str, set[str]] = {
     "units": set(),
     "rng": set(),
     "update_plan": set(),
-    "graph": {"graph/capture.py"},
+    "graph": {"graph/capture.py", "graph/known.py"},
     "memory": {"memory/measure.py"},
     "policies": set(),
     "codegen": set(),

@@ -51,7 +51,7 @@ def test_layers_are_the_modules_with_a_weight(torchvision_models, name):
     pytest.importorskip("timm")
     model, graph = build_network(name), captured_network(name)
     parameters = dict(model.named_parameters())
-    matrices = {key for key, p in parameters.items() if p.dim() in (2, 4)}
+    matrices = {key for key, p in parameters.items() if key.endswith("weight") and p.dim() in (2, 4)}
     weights = {layer.name: graph.node[layer.node].op.weight for layer in graph.layers}
     assert set(weights.values()) == matrices
     assert all(weight.removesuffix(".weight") == layer for layer, weight in weights.items())
@@ -131,7 +131,7 @@ def test_all_unsupported_operations_are_listed_at_once():
     expected = [
         ("group_norm", "4, 6, 6", "use batch norm"),
         ("elu", "4, 6, 6", "use SiLU"),
-        ("cumsum", "3, 8, 8", "rewrite"),
+        ("cumsum", "3, 8, 8", "triangular matrix"),
     ]
     statements = ["a = self.norm", "b = F.elu", "c = torch.cumsum"]
     for line, (operation, shape, rewrite), statement in zip(lines, expected, statements, strict=True):
@@ -143,11 +143,25 @@ def test_all_unsupported_operations_are_listed_at_once():
         assert statement in source[int(number) - 1]
 
 
+def _written_into(head, x):
+    places = torch.zeros(5)
+    places[2:4].copy_(x[0, 0, 0, :2])
+    return head(x.flatten(1)) + places
+
+
 REFUSED = {
     "return one tensor of logits": lambda head, x: (head(x.flatten(1)), x),
     "treat every example alike": lambda head, x: head(x[:1].flatten(1)),
     "a mean over the batch": lambda head, x: head((x - x.mean(0, keepdim=True)).flatten(1)),
-    "register it as a buffer": lambda head, x: head(x.flatten(1)) + torch.tensor([1.0, 2, 3, 4, 5]),
+    "numbers of the examples": lambda head, x: head(x.flatten(1)) + torch.arange(x.shape[0])[:, None],
+    "differs between examples": lambda head, x: (
+        head(x.flatten(1)) * (torch.arange(x.shape[0])[:, None] + torch.ones(5))
+    ),
+    "join values with torch.cat": _written_into,
+    "other than rows of a parameter": lambda head, x: head(x[:, torch.tensor([2, 0, 1])].flatten(1)),
+    "comparing or combining computed": lambda head, x: head(x.flatten(1)) * (x.flatten(1)[:, :5] != 0),
+    "filling by a mask": lambda head, x: head(x.masked_fill(x != 0, 1.0).flatten(1)),
+    "rolling the batch": lambda head, x: head(x.roll(1, 0).flatten(1)),
     "division by a tensor": lambda head, x: head((x / (1 + x.sigmoid())).flatten(1)),
     "only clamp": lambda head, x: head(x.clamp(-1, 1).flatten(1)),
     "hides the sign of the input": lambda head, x: head(F.leaky_relu(x, -0.1).flatten(1)),
@@ -159,7 +173,7 @@ REFUSED = {
     ),
     "divisor_override": lambda head, x: head(F.avg_pool2d(x, 1, divisor_override=2).flatten(1)),
     "lets nothing through": lambda head, x: head(F.dropout(x, 1.0).flatten(1)),
-    "plain attention": lambda head, x: head(F.scaled_dot_product_attention(x, x, x, is_causal=True).flatten(1)),
+    "causal or drops out": lambda head, x: head(F.scaled_dot_product_attention(x, x, x, is_causal=True).flatten(1)),
 }
 
 

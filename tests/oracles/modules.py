@@ -15,13 +15,14 @@ from tests.oracles.networks import randomise
 
 INPUT = (3, 6, 6)
 N_CLASSES = 5
+Part = nn.Module | nn.Parameter | nn.Buffer
 Middle = Callable[[Any, Tensor], Tensor]
 
 
 class Between(nn.Module):
     """``head(middle(stem(x)))``: the gradient of the stem has to pass through the operation in the middle."""
 
-    def __init__(self, middle: Middle, parts: dict[str, nn.Module | nn.Parameter]):
+    def __init__(self, middle: Middle, parts: dict[str, Part]):
         super().__init__()
         self.stem = nn.Conv2d(3, 8, 3, padding=1)
         for name, part in parts.items():
@@ -58,6 +59,36 @@ def _attention_by_hand(m, x):
 def _self_attention(m, x):
     tokens = _tokens(x)
     return m.part(tokens, tokens, tokens, need_weights=False)[0]
+
+
+def _masked_attention(m, x):
+    q, k, v = m.qkv(_tokens(x)).chunk(3, dim=-1)
+    seen = torch.ones(36, 36, dtype=torch.bool).tril()
+    return F.scaled_dot_product_attention(_heads(q), _heads(k), _heads(v), attn_mask=seen).transpose(1, 2).flatten(2)
+
+
+def _biased_attention(m, x):
+    """Relative position bias: rows of a table, in the places that a buffer of numbers says."""
+    q, k, v = m.qkv(_tokens(x)).chunk(3, dim=-1)
+    bias = m.table[m.places.flatten()].view(36, 36, 2).permute(2, 0, 1).unsqueeze(0)
+    scores = (_heads(q) @ _heads(k).transpose(-2, -1) + bias).masked_fill(m.places.remainder(7) == 0, -100.0)
+    return (scores.softmax(-1) @ _heads(v)).transpose(1, 2).flatten(2)
+
+
+def _windows(m, x):
+    """Shifted windows of an image (n h w c) that is padded first, and back."""
+    x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 2, 1, 1)).roll((-1, -2), (1, 2))
+    windows = x.view(-1, 2, 4, 2, 4, 8).permute(0, 1, 3, 2, 4, 5).reshape(-1, 16, 8)
+    return m.part(windows).view(-1, 2, 2, 4, 4, 4).permute(0, 1, 3, 2, 4, 5).reshape(-1, 8, 8, 4)
+
+
+def _filled_mask(m, x):
+    """A mask written window by window in forward(), repeated for every example."""
+    mask = x.new_zeros(6, 6)
+    for number, rows in enumerate((slice(0, -4), slice(-4, -2), slice(-2, None))):
+        mask[rows, 1:] = number
+    every = mask.unsqueeze(0).expand(x.shape[0], -1, -1)
+    return x + torch.cat([every.unsqueeze(1), m.p.expand(x.shape[0], -1, 6, 6)], dim=1)
 
 
 def _class_token(m, x):
@@ -216,6 +247,18 @@ ARITHMETIC: dict[str, tuple[Middle, dict]] = {
     "attention": (_attention, {"qkv": nn.Linear(8, 24)}),
     "attention by hand": (_attention_by_hand, {"qkv": nn.Linear(8, 24)}),
     "nn.MultiheadAttention": (_self_attention, {"part": nn.MultiheadAttention(8, 2, batch_first=True)}),
+    "masked attention": (_masked_attention, {"qkv": nn.Linear(8, 24)}),
+    "biased attention": (
+        _biased_attention,
+        {
+            "qkv": nn.Linear(8, 24),
+            "table": nn.Parameter(torch.zeros(71, 2)),
+            "places": nn.Buffer((torch.arange(36)[:, None] - torch.arange(36)).add(35)),
+        },
+    ),
+    "shifted windows": (_windows, {"part": nn.Linear(8, 4)}),
+    "filled mask": (_filled_mask, {"p": nn.Parameter(torch.zeros(1, 7, 1, 1))}),
+    "tensor made in forward": (_only(lambda x: x * torch.linspace(1, 2, 6) + torch.full_like(x, 0.5)), {}),
     "column of a parameter": (
         lambda m, x: x + m.p[:, 1:].transpose(1, 2).reshape(8, 1, 1),
         {"p": nn.Parameter(torch.zeros(1, 2, 8))},

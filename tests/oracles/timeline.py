@@ -33,7 +33,7 @@ class Interpreter:
         """Execute everything; the number of reads that were checked. Raises AssertionError at the first damaged read."""
         now = 0
         for node in self.graph.nodes:
-            if not isinstance(node.op, ops.Parameter):
+            if node.name not in self.graph.constants:
                 self._forward(node, now)
                 now += 1
         self._read(*self.values[self.root[self.graph.output]], now)
@@ -95,7 +95,7 @@ class Interpreter:
         arriving = self.gradients.pop(step.node.name)
         self._read(*arriving, now)
         for kept in step.kept:
-            if kept.form == "channels" or isinstance(self.graph.node[kept.root].op, ops.Parameter):
+            if kept.form == "channels" or kept.root in self.graph.constants:
                 continue
             self._read(*self.values[kept.root if kept.form == "value" else kept.name], now)
         for name, wanted in zip(step.node.inputs, step.wanted, strict=True):
@@ -119,7 +119,7 @@ class Interpreter:
 def _last_reads(step_graph: StepGraph, timeline: Timeline) -> dict[str, int]:
     """Last step at which each value is read, found by going through all readers."""
     graph, root = step_graph.graph, root_of(step_graph.graph)
-    order = [node for node in graph.nodes if not isinstance(node.op, ops.Parameter)]
+    order = [node for node in graph.nodes if node.name not in graph.constants]
     last = {node.name: place for place, node in enumerate(order)}
     for place, node in enumerate(order):
         for name in node.inputs:

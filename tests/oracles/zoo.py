@@ -30,6 +30,12 @@ def _small_vit() -> nn.Module:
     return vit
 
 
+def _small_swin() -> nn.Module:
+    return importlib.import_module("torchvision.models.swin_transformer").SwinTransformer(
+        [4, 4], 16, [2, 2], [2, 4], [4, 4], mlp_ratio=2.0, num_classes=N_CLASSES
+    )
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "mobilenet_v2": (partial(_torchvision, "mobilenet_v2", width_mult=0.35), 32),
     "mobilenet_v3_small": (partial(_torchvision, "mobilenet_v3_small"), 32),
@@ -39,6 +45,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "shufflenet_v2_x0_5": (partial(_torchvision, "shufflenet_v2_x0_5"), 32),
     "squeezenet1_1": (partial(_torchvision, "squeezenet1_1"), 48),
     "vision_transformer": (_small_vit, 32),
+    "swin_transformer": (_small_swin, 36),
     "timm mobilenetv3_small_050": (partial(_timm, "mobilenetv3_small_050"), 32),
     "timm efficientnet_lite0": (partial(_timm, "efficientnet_lite0"), 32),
     "timm vit_tiny": (partial(_timm, "vit_tiny_patch16_224", img_size=32, depth=2), 32),

@@ -177,7 +177,7 @@ class _Differentiation:
     def value(self, node: Node, name: str) -> Kept:
         """The whole value ``name``; the image and parameters are there anyway and not counted."""
         root = self.graph.node[self.root[name]]
-        counted = not isinstance(root.op, ops.Input | ops.Parameter)
+        counted = not isinstance(root.op, ops.Input) and root.name not in self.graph.constants
         return Kept(node.name, node.layer, name, root.name, "value", root.output.elements, counted)
 
     def own(self, node: Node, form: Form, elements: int) -> Kept:
@@ -202,6 +202,11 @@ def _keep_other_operand(d: _Differentiation, node: Node, wanted: tuple[bool, ...
     for other, needed in zip(reversed(node.inputs), wanted, strict=True):
         if needed:
             yield d.value(node, other)
+
+
+def _keep_mask(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> Iterator[Kept]:
+    if node.inputs[1] in d.graph.constants:
+        yield d.value(node, node.inputs[1])
 
 
 def _keep_argmax(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> Iterator[Kept]:
@@ -229,6 +234,7 @@ _KEEPS: dict[str, Callable[[_Differentiation, Node, tuple[bool, ...]], Iterator[
     "activation": _keep_activation,
     "mul": _keep_other_operand,
     "matmul": _keep_other_operand,
+    "masked": _keep_mask,
     "max_pool": _keep_argmax,
     "dropout": _keep_dropped,
     "layer_norm": _keep_normalised,

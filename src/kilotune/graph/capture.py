@@ -14,8 +14,9 @@ from torch.export import Dim, ExportedProgram, export
 
 from kilotune.errors import ShapeError, UnsupportedError
 from kilotune.graph.fold import fold
+from kilotune.graph.known import KnownTensors, size_at
 from kilotune.graph.layers import build_layers, find_classifier
-from kilotune.graph.lowering import LOWERINGS, REWRITES, Call, ParameterRef, Refused, Value
+from kilotune.graph.lowering import LOWERINGS, REWRITES, Call, Known, ParameterRef, Refused, Value
 from kilotune.graph.node import Conv2d, Graph, Input, Linear, Node, TensorInfo
 
 
@@ -100,7 +101,7 @@ class _Lowering:
     def __init__(self, program: ExportedProgram):
         signature = program.graph_signature
         self.tensors = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-        self.constants = signature.inputs_to_lifted_tensor_constants
+        self.known = KnownTensors(program)
         self.environment: dict[Any, Any] = {}
         self.nodes: list[Node] = []
         self.problems: list[Problem] = []
@@ -108,10 +109,11 @@ class _Lowering:
 
     def visit(self, fx_node: torch.fx.Node) -> None:
         if fx_node.op == "placeholder":
-            self.environment[fx_node] = self._placeholder(fx_node)
+            if not self.known.placeholder(fx_node):
+                self.environment[fx_node] = self._placeholder(fx_node)
         elif fx_node.op == "output":
             self._finish(fx_node)
-        elif not isinstance(fx_node.meta["val"], torch.Tensor | list | tuple):
+        elif not isinstance(fx_node.meta.get("val"), torch.Tensor | list | tuple):
             self.environment[fx_node] = None
         elif self._is_known(fx_node):
             self._operation(fx_node)
@@ -119,8 +121,6 @@ class _Lowering:
     def _placeholder(self, fx_node: torch.fx.Node) -> Any:
         if fx_node.name in self.tensors:
             return ParameterRef(self.tensors[fx_node.name], tuple(fx_node.meta["val"].shape))
-        if fx_node.name in self.constants:
-            return None
         info = _tensor_info(fx_node.meta["val"])
         self.nodes.append(Node(fx_node.name, Input(), (), info, "input"))
         return Value(fx_node.name, info)
@@ -145,6 +145,8 @@ class _Lowering:
     def _operation(self, fx_node: torch.fx.Node) -> None:
         name = _operation_name(fx_node)
         try:
+            if self.known.compute(fx_node, name, _mutates(fx_node)):
+                return
             if name not in LOWERINGS:
                 raise Refused(REWRITES.get(name, "rewrite it with the supported operations (docs/guides/supported.md)"))
             call = Call(
@@ -171,10 +173,13 @@ class _Lowering:
 
     def _resolve(self, value: Any) -> Any:
         if isinstance(value, torch.fx.Node):
-            return self.environment[value]
+            return self.environment[value] if value in self.environment else self._known(value)
         if isinstance(value, list | tuple):
             return [self._resolve(item) for item in value]
         return value
+
+    def _known(self, fx_node: torch.fx.Node) -> Known | None:
+        return self.known.value(fx_node, _tensor_info(fx_node.meta["val"]))
 
 
 def _full_name(fx_node: torch.fx.Node) -> str:
@@ -187,11 +192,12 @@ def _full_name(fx_node: torch.fx.Node) -> str:
 def _operation_name(fx_node: torch.fx.Node) -> str:
     """``aten.relu_.default`` -> ``relu``: overloads and in-place forms share a lowering."""
     name = _full_name(fx_node)
-    return name.removeprefix("aten::").rstrip("_") if name.startswith("aten::") else name
+    return name.removeprefix("aten::").rstrip("_" if _mutates(fx_node) else "") if name.startswith("aten::") else name
 
 
 def _mutates(fx_node: torch.fx.Node) -> bool:
-    return _full_name(fx_node).startswith("aten::") and _full_name(fx_node).endswith("_")
+    name = _full_name(fx_node)
+    return name.startswith("aten::") and name.endswith("_") and not name.endswith("__")
 
 
 def _results(fx_node: torch.fx.Node) -> list[TensorInfo]:
@@ -208,12 +214,13 @@ def _tensor_info(tensor: torch.Tensor) -> TensorInfo:
             continue
         expression = size.node.expr
         symbols = expression.free_symbols
-        at_one = int(expression.subs(dict.fromkeys(symbols, 1)))
+        at_one = size_at(size, 1)
         if len(symbols) != 1 or batch_axis is not None or expression != at_one * next(iter(symbols)):
             raise Refused(f"a shape that grows as {tuple(tensor.shape)} with the batch; keep the batch in one axis")
         shape.append(at_one)
         batch_axis = axis
-    return TensorInfo(tuple(shape), batch_axis)
+    dtype = "float32" if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch.")
+    return TensorInfo(tuple(shape), batch_axis, dtype)
 
 
 def _stand_in(fx_node: torch.fx.Node) -> Any:

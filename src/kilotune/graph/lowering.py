@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import inf, prod
 from typing import Any
 
 from kilotune.graph import node as ops
 from kilotune.graph.node import Node, Op, TensorInfo
 
-_CONSTANT = "a tensor made inside forward(); register it as a buffer of the module"
+_NO_VALUE = "a tensor that is not known before the input comes; register it as a buffer of the module"
 
 
 class Refused(Exception):
@@ -31,6 +31,34 @@ class ParameterRef:
     shape: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Known:
+    """A tensor whose values are known: ``data`` for one example, which ``info`` repeats where it has a batch axis.
+
+    numbers_examples: not the same for every example, but 0, 1, 2 ... n-1 along the batch.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    data: bytes = field(repr=False)
+    info: TensorInfo
+    numbers_examples: bool = False
+
+    @property
+    def items(self) -> tuple[bytes, ...]:
+        """The elements."""
+        size = len(self.data) // max(prod(self.shape), 1)
+        return tuple(self.data[place : place + size] for place in range(0, len(self.data), max(size, 1)))
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A value that is the same for every example, and what it is when written out for all of them."""
+
+    value: Value
+    info: TensorInfo
+
+
 @dataclass
 class Call:
     """One traced operation: its arguments by name, the infos of its results, and where it stands in the model."""
@@ -48,7 +76,7 @@ class Call:
     def emit(self, op: Op, inputs: Sequence[Any], info: TensorInfo | None = None, layer: str | None = None) -> Value:
         """Append a node that computes ``op``; the last one emitted is the call's own value."""
         names = tuple(self.value(item).name for item in inputs)
-        name = f"{self.name}.{len(self.nodes)}" if self.nodes else self.name
+        name = self._next_name()
         info = info or self.results[0]
         self.nodes.append(
             Node(name, op, names, info, self.module or self.name if layer is None else layer, self.source)
@@ -56,15 +84,44 @@ class Call:
         return Value(name, info)
 
     def value(self, item: Any) -> Value:
-        """``item`` as a value; a parameter used as one becomes a node of its own."""
+        """``item`` as a value; a parameter or known tensor used as one becomes a node of its own."""
+        if isinstance(item, Known):
+            item = self._constant(item)
+        if isinstance(item, Repeated):
+            return self.emit(ops.Expand(), [item.value], item.info)
         if isinstance(item, Value):
             return item
         if isinstance(item, ParameterRef):
             info = TensorInfo(item.shape, None)
-            name = f"{self.name}.{len(self.nodes)}"
+            name = self._next_name()
             self.nodes.append(Node(name, ops.Parameter(item.tensor), (), info, item.tensor, self.source))
             return Value(name, info)
-        raise Refused(_CONSTANT)
+        raise Refused(_NO_VALUE)
+
+    def broadcast(self, item: Any) -> Value:
+        """``item`` as a value for an operation that broadcasts: what is the same for every example is not repeated."""
+        if isinstance(item, Known):
+            item = self._constant(item)
+        return item.value if isinstance(item, Repeated) else self.value(item)
+
+    def _constant(self, known: Known) -> Value | Repeated:
+        if known.numbers_examples:
+            raise Refused("the numbers of the examples in the batch; treat every example alike")
+        info = TensorInfo(known.shape, None, known.info.dtype)
+        name = self._next_name()
+        self.nodes.append(Node(name, ops.Constant(known.dtype, known.data), (), info, "", self.source))
+        value, axis = Value(name, info), known.info.batch_axis
+        if axis is None:
+            return value
+        if known.shape[axis] == 1:
+            return Repeated(value, known.info)
+        shape = (*known.shape[:axis], 1, *known.shape[axis:])
+        once = self.emit(ops.Reshape(), [value], TensorInfo(shape, None, info.dtype))
+        written = self.emit(ops.Expand(), [once], TensorInfo(shape, axis, info.dtype))
+        return self.emit(ops.Reshape(), [written], known.info)
+
+    def _next_name(self) -> str:
+        return f"{self.name}.{len(self.nodes)}" if self.nodes else self.name
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -148,15 +205,99 @@ def _is_number(item: Any) -> bool:
     return isinstance(item, int | float)
 
 
+def _integer(function: str) -> Callable[[Call], Value]:
+    """Arithmetic on token ids and masks: of two of them, or of one and a number."""
+
+    def lower(call: Call) -> Value:
+        first, second = call.broadcast(call["self"]), call["other"]
+        if first.info.is_float:
+            raise Refused(
+                "comparing or combining computed numbers as integers; only token ids and masks are integers here"
+            )
+        if _is_number(second):
+            return call.emit(ops.Integer(function, int(second)), [first])
+        return call.emit(ops.Integer(function), [first, call.broadcast(second)])
+
+    return lower
+
+
+def _convert(call: Call) -> Value:
+    source = call["self"] if "self" in call.arguments else call["input"]
+    if not isinstance(source, Value) or source.info.dtype == call.results[0].dtype or source.info.is_float:
+        return _same(call)
+    return call.emit(ops.Integer("to_float" if call.results[0].is_float else "to_integer"), [source])
+
+
+def _cumsum(call: Call) -> Value:
+    source = call.value(call["self"])
+    if source.info.is_float:
+        raise Refused("a running sum of computed numbers; write it as a product with a triangular matrix")
+    return call.emit(ops.Integer("running_sum", _axis(call["dim"], len(source.info.shape))), [source])
+
+
+def _gather(call: Call) -> Any:
+    """A table whose entries are all equal (token types that are all 0) gives that entry, whatever the index."""
+    table, info = call["self"], call.results[0]
+    if isinstance(table, Known) and len(set(table.items)) == 1:
+        return Known(info.shape, table.dtype, table.items[0] * info.elements, info)
+    source = call.value(table)
+    if source.info.is_float:
+        raise Refused("gathering computed numbers; use slices, or an embedding")
+    return call.emit(ops.Integer("gather", _axis(call["dim"], len(info.shape))), [source, call["index"]])
+
+
+def _embedding(call: Call) -> Value | Repeated:
+    return _look_up(call, call["weight"], call["indices"])
+
+
+def _index(call: Call) -> Any:
+    table, indices = call["self"], call["indices"]
+    if isinstance(table, ParameterRef) and len(indices) == 1 and isinstance(indices[0], Known):
+        return _look_up(call, table, indices[0])
+    if isinstance(table, Value) and len(indices) == 2 and all(isinstance(index, Known) for index in indices):
+        examples, columns = indices
+        everything = tuple(column.to_bytes(8, "little") for column in range(table.info.shape[-1]))
+        if examples.numbers_examples and len(table.info.shape) == 2 and columns.items == everything:
+            return call.emit(ops.Reshape(), [table])
+    raise Refused("indexing by a tensor, other than rows of a parameter by a buffer; use slices, or an embedding")
+
+
+def _look_up(call: Call, table: Any, ids: Any) -> Value | Repeated:
+    """Rows of a frozen table; the same rows for every example are looked up once."""
+    table, ids = _required(table, "table"), call.broadcast(ids)
+    if ids.info.batch_axis is not None:
+        return call.emit(ops.Lookup(), [table, ids])
+    found = call.emit(ops.Lookup(), [table, ids], TensorInfo((*ids.info.shape, *table.shape[1:]), None))
+    return found if call.results[0].batch_axis is None else Repeated(found, call.results[0])
+
+
+def _masked_fill(call: Call) -> Value:
+    mask = call["mask"]
+    if not isinstance(mask, Known) or not _is_number(call["value"]):
+        raise Refused("filling by a mask that depends on the input; give attn_mask to scaled_dot_product_attention")
+    kept = Known(mask.shape, mask.dtype, bytes(1 - filled for filled in mask.data), mask.info)
+    return call.emit(ops.Masked(float(call["value"])), [call["self"], call.broadcast(kept)])
+
+
+def _roll(call: Call) -> Value:
+    rank = len(call.results[0].shape)
+    axes = tuple(_axis(axis, rank) for axis in call["dims"] or ())
+    if not axes or call.results[0].batch_axis in axes:
+        raise Refused("rolling the batch, or all axes as one; name the axes of an example")
+    return call.emit(ops.Roll(tuple(call["shifts"]), axes), [call["self"]])
+
+
 def _add(sign: float) -> Callable[[Call], Value]:
     def lower(call: Call) -> Value:
+        if not call.results[0].is_float:
+            return _integer("add" if sign > 0 else "subtract")(call)
         scale = sign * (1 if call["alpha"] is None else call["alpha"])
         if _is_number(call["other"]):
             return call.emit(ops.Affine(1.0, scale * call["other"]), [call["self"]])
-        other = call.value(call["other"])
+        other = call.broadcast(call["other"])
         if scale != 1:
             other = call.emit(ops.Affine(float(scale), 0.0), [other], other.info)
-        return call.emit(ops.Add(), [call["self"], other])
+        return call.emit(ops.Add(), [call.broadcast(call["self"]), other])
 
     return lower
 
@@ -168,9 +309,11 @@ def _rsub(call: Call) -> Value:
 
 
 def _mul(call: Call) -> Value:
+    if not call.results[0].is_float:
+        return _integer("multiply")(call)
     if _is_number(call["other"]):
         return call.emit(ops.Affine(float(call["other"]), 0.0), [call["self"]])
-    return call.emit(ops.Mul(), [call["self"], call["other"]])
+    return call.emit(ops.Mul(), [call.broadcast(call["self"]), call.broadcast(call["other"])])
 
 
 def _div(call: Call) -> Value:
@@ -201,6 +344,12 @@ def _avg_pool(call: Call) -> Value:
 
 def _adaptive_avg_pool(call: Call) -> Value:
     return call.emit(ops.AdaptiveAvgPool(_pair(call.results[0].shape[-2:])), [call["self"]])
+
+
+def _adaptive_avg_pool_of_tokens(call: Call) -> Value:
+    if call.results[0].shape[-1] != 1:
+        raise Refused("adaptive pooling of tokens to more than one; use mean")
+    return call.emit(ops.Mean((len(call.results[0].shape) - 1,), True), [call["self"]])
 
 
 def _axis(axis: int, rank: int) -> int:
@@ -297,10 +446,15 @@ def _expand(call: Call) -> Value:
 
 def _pad(call: Call) -> Value:
     amounts = list(call["pad"]) + [0] * (4 - len(call["pad"]))
-    if len(amounts) > 4 or min(amounts) < 0 or call["mode"] not in (None, "constant") or call["value"] not in (None, 0):
+    if not any(amounts):
+        return call.value(call["self"])
+    behind = next(place for place, amount in enumerate(amounts) if amount) // 2 if len(amounts) > 4 else 0
+    around, rest = amounts[2 * behind : 2 * behind + 4], amounts[2 * behind + 4 :]
+    is_zero = call["mode"] in (None, "constant") and call["value"] in (None, 0)
+    if any(rest) or min(amounts) < 0 or not is_zero:
         raise Refused("only zero padding of height and width is supported")
-    left, right, top, bottom = amounts
-    return call.emit(ops.Pad((top, bottom, left, right)), [call["self"]])
+    left, right, top, bottom = around + [0] * (4 - len(around))
+    return call.emit(ops.Pad((top, bottom, left, right), behind), [call["self"]])
 
 
 def _dropout(call: Call) -> Value:
@@ -327,19 +481,37 @@ def _matmul(call: Call) -> Value:
 
 
 def _attention(call: Call) -> Value:
-    if call["attn_mask"] is not None or call["is_causal"] or call["dropout_p"] or call["enable_gqa"]:
-        raise Refused("attention with a mask or dropout; use plain attention")
+    if call["is_causal"] or call["dropout_p"] or call["enable_gqa"]:
+        raise Refused("attention that is causal or drops out; use plain attention, a causal mask as attn_mask")
     query, key, value = call.value(call["query"]).info, call.value(call["key"]).info, call["value"]
     scale = query.shape[-1] ** -0.5 if call["scale"] is None else call["scale"]
     scores = TensorInfo((*query.shape[:-1], key.shape[-2]), query.batch_axis)
     product = call.emit(ops.MatMul(True, scale), [call["query"], call["key"]], scores)
+    product = _mask(call, product, call["attn_mask"])
     weights = call.emit(ops.Softmax(len(scores.shape) - 1), [product], scores)
     return call.emit(ops.MatMul(False, 1.0), [weights, value])
+
+
+def _mask(call: Call, scores: Value, mask: Any) -> Value:
+    """Scores under an attention mask: true where a key is seen, or numbers to add; a mask that hides nothing is none."""
+    if mask is None or (isinstance(mask, Known) and mask.dtype == "bool" and all(mask.data)):
+        return scores
+    seen = call.broadcast(mask)
+    op = ops.Add() if seen.info.is_float else ops.Masked(-inf)
+    return call.emit(op, [scores, seen], scores.info)
 
 
 LOWERINGS: dict[str, Callable[[Call], Any]] = {
     "conv2d": _conv2d,
     "linear": _linear,
+    "embedding": _embedding,
+    "index": _index,
+    "gather": _gather,
+    "cumsum": _cumsum,
+    "ne": _integer("not_equal"),
+    "eq": _integer("equal"),
+    **dict.fromkeys(("__and__", "bitwise_and", "logical_and"), _integer("and")),
+    "masked_fill": _masked_fill,
     "batch_norm": _batch_norm,
     **{name: _activation(name) for name in ("relu", "relu6", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh")},
     "leaky_relu": _leaky_relu,
@@ -356,10 +528,13 @@ LOWERINGS: dict[str, Callable[[Call], Any]] = {
     "max_pool2d": _max_pool,
     "avg_pool2d": _avg_pool,
     "adaptive_avg_pool2d": _adaptive_avg_pool,
+    "adaptive_avg_pool1d": _adaptive_avg_pool_of_tokens,
     "mean": _mean,
     **dict.fromkeys(("reshape", "view", "flatten", "unflatten", "unsqueeze", "squeeze", "_unsafe_view"), _reshape),
-    **dict.fromkeys(("contiguous", "clone", "alias", "to", "_to_copy", "detach", "dropout_none"), _same),
+    **dict.fromkeys(("contiguous", "clone", "alias", "detach", "dropout_none"), _same),
+    **dict.fromkeys(("to", "_to_copy", "type_as"), _convert),
     "permute": _permute,
+    "roll": _roll,
     **dict.fromkeys(("transpose", "t", "swapaxes"), _transpose),
     "slice": _slice,
     "select": _select,
@@ -380,8 +555,6 @@ LOWERINGS: dict[str, Callable[[Call], Any]] = {
 
 # The nearest supported rewrite of operations that users of this field bring along.
 REWRITES = {
-    **dict.fromkeys(("lift_fresh", "lift_fresh_copy", "ones", "zeros", "full", "arange", "linspace", "eye"), _CONSTANT),
-    **dict.fromkeys(("ones_like", "zeros_like", "full_like"), _CONSTANT),
     "group_norm": "use batch norm, which folds into the convolution",
     "instance_norm": "use batch norm, which folds into the convolution",
     "native_group_norm": "use batch norm, which folds into the convolution",
@@ -396,7 +569,6 @@ REWRITES = {
     "feature_dropout": "use nn.Dropout, or remove it for fine-tuning",
     "lstm": "recurrent layers are not supported; use a convolutional or attention encoder",
     "gru": "recurrent layers are not supported; use a convolutional or attention encoder",
-    "embedding": "embed the tokens before the network and pass the vectors as its input",
     "pow": "multiply the value by itself",
     "exp": "use softmax or sigmoid",
     "max": "use max_pool2d",

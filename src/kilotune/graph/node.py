@@ -10,11 +10,19 @@ from kilotune.errors import PlanError
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A value of the network: its shape at batch 1 and the axis that grows with the batch (None: a constant)."""
+    """A value of the network: its shape at batch 1 and the axis that grows with the batch (None: a constant).
+
+    dtype: "float32" is the number format of the step, whatever that is; other values are token ids and masks.
+    """
 
     shape: tuple[int, ...]
     batch_axis: int | None = 0
     dtype: str = "float32"
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it is a number that gradients may reach."""
+        return self.dtype == "float32"
 
     @property
     def elements(self) -> int:
@@ -46,7 +54,7 @@ class Op:
 
 @dataclass(frozen=True)
 class Input(Op):
-    """The example the model is called with."""
+    """The example the model is called with: an image, or token ids."""
 
     kind = "input"
 
@@ -57,6 +65,31 @@ class Parameter(Op):
 
     kind = "parameter"
     tensor: str
+
+
+@dataclass(frozen=True)
+class Constant(Op):
+    """A tensor made from numbers alone (attention mask, position numbers): its values are known when it is captured."""
+
+    kind = "constant"
+    dtype: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Lookup(Op):
+    """Rows ``table[ids]`` of a frozen table: (v, ...) and (...) -> (..., ...). Token embedding, relative position bias."""
+
+    kind = "lookup"
+
+
+@dataclass(frozen=True)
+class Integer(Op):
+    """Arithmetic on token ids, through which no gradient passes; ``function`` is a key of ``ops.integers.FUNCTIONS``."""
+
+    kind = "integer"
+    function: str
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -212,10 +245,20 @@ class Concat(Op):
 
 @dataclass(frozen=True)
 class Pad(Op):
-    """Zeros around the last two axes: (top, bottom, left, right)."""
+    """Zeros around two neighbouring axes: (top, bottom, left, right); ``behind`` more axes follow them (n h w c: 1)."""
 
     kind = "pad"
     padding: tuple[int, int, int, int]
+    behind: int = 0
+
+
+@dataclass(frozen=True)
+class Roll(Op):
+    """Cyclic shift along axes (shifted windows), written out."""
+
+    kind = "roll"
+    shifts: tuple[int, ...]
+    axes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -243,6 +286,15 @@ class Softmax(Op):
 
     kind = "softmax"
     axis: int
+
+
+@dataclass(frozen=True)
+class Masked(Op):
+    """A value where its mask is true, ``fill`` elsewhere. Where the mask depends on the input, a softmax is behind it, which
+    lets no gradient through where the scores are minus infinity; so that mask need not be kept."""
+
+    kind = "masked"
+    fill: float
 
 
 @dataclass(frozen=True)
@@ -383,6 +435,16 @@ class Graph:
     def body(self) -> tuple[Layer, ...]:
         """The layers a policy chooses from: all but the classifier."""
         return tuple(layer for layer in self.layers if layer.name != self.classifier)
+
+    @cached_property
+    def constants(self) -> frozenset[str]:
+        """Values that do not depend on the input: made once, they lie beside the frozen weights and no step makes them."""
+        found: set[str] = set()
+        for node in self.nodes:
+            depends = isinstance(node.op, Input | Weighted) or node.output.batch_axis is not None
+            if not depends and found.issuperset(node.inputs):
+                found.add(node.name)
+        return frozenset(found)
 
     @property
     def macs(self) -> int:

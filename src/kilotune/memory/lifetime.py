@@ -8,6 +8,7 @@ from typing import Literal
 from kilotune.graph import node as ops
 from kilotune.graph.backward import BackwardStep, StepGraph, root_of
 from kilotune.graph.node import Node
+from kilotune.units import DTYPE_BYTES
 
 Kind = Literal["input", "activation", "mask", "gradient", "scratch"]
 
@@ -76,13 +77,14 @@ class Timeline:
 
     @cached_property
     def _forward(self) -> list[Node]:
-        return [node for node in self.step_graph.graph.nodes if not isinstance(node.op, ops.Parameter)]
+        graph = self.step_graph.graph
+        return [node for node in graph.nodes if node.name not in graph.constants]
 
     def nbytes(self, name: str) -> int:
         """Bytes of a value of the network."""
         info = self.step_graph.graph.node[name].output
         scale = 1 if info.batch_axis is None else self.batch
-        return aligned(info.elements * scale * self.element_bytes)
+        return aligned(info.elements * scale * (self.element_bytes if info.is_float else DTYPE_BYTES[info.dtype]))
 
     def _last_reads(self) -> dict[str, int]:
         """Last step that reads each root value; parameters have no buffer here."""

@@ -89,7 +89,16 @@ def _concat(node: Any, w: Weights, dy: Tensor, kept: list[Tensor], wanted: Wante
 
 def _pad(node: Any, w: Weights, dy: Tensor, kept: list[Tensor], wanted: Wanted, shapes: Shapes) -> Grads:
     top, _, left, _ = node.op.padding
-    return [dy[..., top : top + shapes[0][-2], left : left + shapes[0][-1]]]
+    row, column = (dy.dim() - node.op.behind - place for place in (2, 1))
+    return [dy.narrow(row, top, shapes[0][row]).narrow(column, left, shapes[0][column])]
+
+
+def _roll(node: Any, w: Weights, dy: Tensor, kept: list[Tensor], wanted: Wanted, shapes: Shapes) -> Grads:
+    return [dy.roll([-shift for shift in node.op.shifts], node.op.axes)]
+
+
+def _masked(node: Any, w: Weights, dy: Tensor, kept: list[Tensor], wanted: Wanted, shapes: Shapes) -> Grads:
+    return [torch.where(kept[0], dy, 0.0) if kept else dy, None]
 
 
 def _dropout(node: Any, w: Weights, dy: Tensor, kept: list[Tensor], wanted: Wanted, shapes: Shapes) -> Grads:
@@ -142,6 +151,8 @@ BACKWARD: dict[str, Callable[..., Grads]] = {
     "expand": lambda node, w, dy, kept, wanted, shapes: [elementwise.reduce_to(dy, shapes[0])],
     "concat": _concat,
     "pad": _pad,
+    "roll": _roll,
+    "masked": _masked,
     "dropout": _dropout,
     "layer_norm": _layer_norm,
     "softmax": _softmax,

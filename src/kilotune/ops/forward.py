@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kilotune.graph.node import Node
-from kilotune.ops import elementwise, keep, linear
+from kilotune.ops import elementwise, integers, keep, linear
 
 
 @dataclass
@@ -21,6 +21,7 @@ class Weights:
     inplace: bool = False
     layout: torch.memory_format = field(default=torch.contiguous_format)
     training: bool = True
+    dtype: torch.dtype = torch.float32
 
 
 Run = Callable[[Any, Weights, list[Tensor], int], Tensor]
@@ -77,7 +78,12 @@ def _written_out(view: Tensor) -> Tensor:
 
 def _pad(node: Any, w: Weights, x: list[Tensor], n: int) -> Tensor:
     top, bottom, left, right = node.op.padding
-    return F.pad(x[0], (left, right, top, bottom))
+    return F.pad(x[0], (*(0, 0) * node.op.behind, left, right, top, bottom))
+
+
+def _integer(node: Node, w: Weights, x: list[Tensor], n: int) -> Tensor:
+    y = integers.FUNCTIONS[node.op.function](x, node.op.number)  # type: ignore[attr-defined]
+    return y.to(w.dtype) if y.is_floating_point() else y
 
 
 def _layer_norm(node: Any, w: Weights, x: list[Tensor], n: int) -> Tensor:
@@ -90,6 +96,10 @@ def _matmul(node: Any, w: Weights, x: list[Tensor], n: int) -> Tensor:
 
 
 FORWARD: dict[str, Run] = {
+    "parameter": lambda node, w, x, n: w.weight,  # type: ignore[dict-item, return-value]
+    "constant": lambda node, w, x, n: w.weight.view(node.output.shape),  # type: ignore[union-attr]
+    "lookup": lambda node, w, x, n: F.embedding(x[1], x[0].flatten(1)).view(*x[1].shape, *x[0].shape[1:]),
+    "integer": _integer,
     "conv2d": _conv2d,
     "linear": _linear,
     "batch_norm": _batch_norm,
@@ -107,6 +117,8 @@ FORWARD: dict[str, Run] = {
     "expand": lambda node, w, x, n: _written_out(x[0].expand(node.output.at(n))),
     "concat": lambda node, w, x, n: torch.cat(x, node.op.axis),
     "pad": _pad,
+    "roll": lambda node, w, x, n: x[0].roll(node.op.shifts, node.op.axes),
+    "masked": lambda node, w, x, n: torch.where(x[1], x[0], node.op.fill),
     "dropout": lambda node, w, x, n: F.dropout(x[0], node.op.p, w.training),
     "layer_norm": _layer_norm,
     "softmax": lambda node, w, x, n: x[0].softmax(node.op.axis),

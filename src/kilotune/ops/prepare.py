@@ -10,7 +10,7 @@ from kilotune.graph import node as ops
 from kilotune.graph.backward import StepGraph, check_plan, whole_classifier
 from kilotune.graph.capture import capture
 from kilotune.graph.node import Graph
-from kilotune.ops.forward import Weights
+from kilotune.ops.forward import FORWARD, Weights
 from kilotune.ops.program import Program, StepFunction
 from kilotune.ops.replan import move_optimizer
 from kilotune.ops.slices import LiveBias, LiveWeight, Slice, bias_name, bias_offset, folded, norm_scale, norm_shift
@@ -48,6 +48,7 @@ class Step(nn.Module):
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._tensors = {name: t.detach() for name, t in [*model.named_parameters(), *model.named_buffers()]}
         self._weights = {node.name: self._running_weights(node.op) for node in graph.nodes}
+        self._make_constants()
         self.live: dict[str, nn.Parameter] = {}
         self._build(plan)
 
@@ -69,6 +70,8 @@ class Step(nn.Module):
 
     def _check(self, x: Tensor) -> None:
         expected = self.graph.input.shape[1:]
+        if x.is_floating_point() and not self.graph.input.is_float:
+            raise ShapeError(f"{self.graph.model} was captured for integer token ids, got {x.dtype}; give ids")
         if tuple(x.shape[1:]) != expected:
             shape = "x".join(map(str, expected))
             raise ShapeError(
@@ -142,10 +145,25 @@ class Step(nn.Module):
             weight, bias = (None if name is None else self._tensors[name] for name in (op.weight, op.bias))
         elif isinstance(op, ops.Parameter):
             weight = self._tensors[op.tensor]
-        return Weights(self._cast(weight), self._cast(bias), False, self._layout)
+        elif isinstance(op, ops.Constant):
+            weight = torch.frombuffer(bytearray(op.data), dtype=getattr(torch, op.dtype)).to(self._device)
+        return Weights(self._cast(weight), self._cast(bias), False, self._layout, dtype=self._dtype)
+
+    @torch.no_grad()
+    def _make_constants(self) -> None:
+        """Compute, once, what does not depend on the input."""
+        for node in self.graph.nodes:
+            if node.name in self.graph.constants:
+                weights = self._weights[node.name]
+                inputs = [self._weights[name].weight for name in node.inputs]
+                weights.weight = FORWARD[node.op.kind](node, weights, inputs, 1)  # type: ignore[arg-type]
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self._tensors.values())).device
 
     def _cast(self, tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else self._converted(tensor)
+        return tensor if tensor is None or not tensor.is_floating_point() else self._converted(tensor)
 
     def _converted(self, tensor: Tensor) -> Tensor:
         """In the number format and memory layout that the program runs in."""

@@ -72,10 +72,8 @@ class Program:
         self.kept_names = [
             kept.name for kept in graph.kept if kept.counted or isinstance(_root(graph, kept).op, ops.Input)
         ]
-        self._parameters = {
-            node.name: weight
-            for node in graph.graph.nodes
-            if isinstance(node.op, ops.Parameter) and (weight := weights[node.name].weight) is not None
+        self._constants = {
+            name: weight for name in graph.graph.constants if (weight := weights[name].weight) is not None
         }
         self._instructions = _compile_forward(graph, weights, live_weights)
         self._calls = [_compile_backward(step, weights, live_weights, live_biases, places) for step in graph.steps]
@@ -121,11 +119,12 @@ class Program:
         return values[self.step_graph.graph.output], [kept[name] for name in self.kept_names]
 
     def _start(self, x: Tensor) -> tuple[dict[str, Tensor], int]:
-        return {self._source: self._convert(x), **self._parameters}, x.shape[0]
+        start = self._convert(x) if self._infos[self._source].is_float else x
+        return {self._source: start, **self._constants}, x.shape[0]
 
     def backward(self, saved: tuple[Tensor, ...], dy: Tensor, n: int) -> list[Tensor | None]:
         """Gradients of the live parameters, from dL/dlogits."""
-        kept = dict(zip(self.kept_names, saved, strict=True)) | self._parameters
+        kept = dict(zip(self.kept_names, saved, strict=True)) | self._constants
         if self._source in kept:
             kept[self._source] = self._convert(kept[self._source])
         grads: list[Tensor | None] = [None] * self._n_gradients
@@ -168,13 +167,13 @@ def _compile_forward(
     graph = step_graph.graph
     keeps: dict[str, list[Kept]] = {}
     for kept in step_graph.kept:
-        if not isinstance(_root(step_graph, kept).op, ops.Parameter):
+        if kept.root not in graph.constants:
             keeps.setdefault(kept.node, []).append(kept)
     last = {name: node.name for node in graph.nodes for name in node.inputs}
     work_in_place = _in_place(graph, {kept.root for kept in step_graph.kept if kept.form == "value"})
     instructions = []
     for node in graph.nodes:
-        if isinstance(node.op, ops.Input | ops.Parameter):
+        if isinstance(node.op, ops.Input) or node.name in graph.constants:
             continue
         own = weights.setdefault(node.name, Weights())
         own.inplace = node.name in work_in_place
