@@ -67,8 +67,8 @@ class Interpreter:
 
     def _forward(self, node, now: int) -> None:
         name = node.name
-        if f"{name}.channel" in self.place:
-            self._write(f"{name}.channel", now)
+        if f"{name}.ring" in self.place:
+            self._write(f"{name}.ring", now)
         inputs = [self.root[i] for i in node.inputs if self.root[i] in self.values]
         for source in inputs:
             self._read(*self.values[source], now)
@@ -93,6 +93,8 @@ class Interpreter:
 
     def _backward(self, step: BackwardStep, now: int) -> None:
         arriving = self.gradients.pop(step.node.name)
+        if f"{step.node.name}.gradient.ring" in self.place:
+            self._write(f"{step.node.name}.gradient.ring", now)
         self._read(*arriving, now)
         for kept in step.kept:
             if kept.form == "channels" or kept.root in self.graph.constants:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from kilotune.graph import node as ops
 from kilotune.graph.backward import BackwardStep, StepGraph, root_of
-from kilotune.graph.node import Node
+from kilotune.graph.node import Conv2d, Node
+from kilotune.memory.rings import Size, is_depthwise, ring_elements, rows_in_place, turned
 from kilotune.units import DTYPE_BYTES
 
 Kind = Literal["input", "activation", "mask", "gradient", "scratch"]
@@ -31,6 +32,21 @@ class Buffer:
         return self.first <= other.last and other.first <= self.last
 
 
+class Arrival(NamedTuple):
+    """The gradient of ``value`` made by a backward step goes to ``buffer``, added to the one in ``held`` if there is one."""
+
+    value: str
+    buffer: str
+    held: str | None
+
+
+class Route(NamedTuple):
+    """Where a backward step finds the gradient of its output, and where those of its wanted inputs go, in their order."""
+
+    arriving: str
+    inputs: tuple[Arrival, ...]
+
+
 def aligned(nbytes: int) -> int:
     """``nbytes`` rounded up to a multiple of four, the alignment of every buffer on a device."""
     return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
@@ -41,7 +57,7 @@ class Timeline:
     """The steps of one training step: forward nodes, the loss, backward nodes; and the buffers alive during them.
 
     Works in place wherever that is legal: element-wise functions and sums overwrite an operand that nobody reads again,
-    and so do depthwise convolutions, one channel after the other with a copy of that channel as scratch.
+    and so do depthwise convolutions, row by row with a ring of rows as scratch.
     """
 
     step_graph: StepGraph
@@ -72,8 +88,21 @@ class Timeline:
     @cached_property
     def buffers(self) -> tuple[Buffer, ...]:
         """All buffers of the step that do not depend on which channels are chosen."""
-        values, scratch = self._values()
-        return (*values, *scratch, *self._masks(), *_Gradients(self).buffers())
+        return (*self._values[0], *self._rings(), *self._masks(), *self._gradients.spans)
+
+    @property
+    def place(self) -> dict[str, str]:
+        """Name of the buffer that holds each value; reshapes are under the value whose memory they are."""
+        return self._values[1]
+
+    @property
+    def routes(self) -> dict[str, Route]:
+        """Buffers of the gradients, by node of the backward step."""
+        return self._gradients.routes
+
+    @cached_property
+    def _gradients(self) -> "_Gradients":
+        return _Gradients(self)
 
     @cached_property
     def _forward(self) -> list[Node]:
@@ -102,11 +131,11 @@ class Timeline:
                     last[kept.root] = max(last[kept.root], self.backward_at[step.node.name])
         return last
 
-    def _values(self) -> tuple[list[Buffer], list[Buffer]]:
+    @cached_property
+    def _values(self) -> tuple[list[Buffer], dict[str, str]]:
         root, last = root_of(self.step_graph.graph), self._last_reads()
         place: dict[str, str] = {}
         buffers: dict[str, Buffer] = {}
-        scratch = []
         for node in self._forward:
             if root[node.name] != node.name:
                 continue
@@ -121,15 +150,40 @@ class Timeline:
                 continue
             place[node.name] = place[source]
             buffers[place[source]] = replace(buffers[place[source]], last=max(buffers[place[source]].last, end))
-            if isinstance(node.op, ops.Conv2d):
-                channel = aligned(self.nbytes(source) // node.op.groups)
-                scratch.append(Buffer(f"{node.name}.channel", channel, "scratch", node.layer, now, now))
-        return list(buffers.values()), scratch
+        return list(buffers.values()), place
+
+    def _rings(self) -> Iterator[Buffer]:
+        """Rows that depthwise convolutions see at once, forward and backward."""
+        for node in self._forward:
+            if is_depthwise(node):
+                yield self._ring(f"{node.name}.ring", node, node.op, self.forward_at[node.name], False)
+        for step in self.step_graph.steps:
+            back = turned(step.node.op) if is_depthwise(step.node) and any(step.wanted) else None
+            if back is not None:
+                yield self._ring(
+                    f"{step.node.name}.gradient.ring", step.node, back, self.backward_at[step.node.name], True
+                )
+
+    def _ring(self, name: str, node: Node, op: ops.Op, now: int, backward: bool) -> Buffer:
+        assert isinstance(op, Conv2d)
+        size, output = self.sizes(node)
+        elements = ring_elements(op, output, size) if backward else ring_elements(op, size, output)
+        return Buffer(name, aligned(elements * self.element_bytes), "scratch", node.layer, now, now)
+
+    def sizes(self, node: Node) -> tuple[Size, Size]:
+        """(h, w) of a convolution's input and output."""
+        (height, width), (rows, columns) = (
+            self.step_graph.graph.node[node.inputs[0]].output.shape[2:],
+            node.output.shape[2:],
+        )
+        return (height, width), (rows, columns)
 
     def _may_overwrite(self, node: Node, source: str, now: int, last: dict[str, int]) -> bool:
-        same = self.nbytes(source) == self.nbytes(node.name)
-        shrinks = isinstance(node.op, ops.Conv2d) and self.nbytes(source) >= self.nbytes(node.name)
-        return source in last and last[source] == now and (same or shrinks)
+        if source not in last or last[source] != now:
+            return False
+        if isinstance(node.op, Conv2d):
+            return rows_in_place(node.op, *self.sizes(node))
+        return self.nbytes(source) == self.nbytes(node.name)
 
     def _masks(self) -> Iterator[Buffer]:
         for step in self.step_graph.steps:
@@ -143,11 +197,8 @@ def _overwritable(node: Node) -> tuple[str, ...]:
     """Inputs that the node may overwrite with its output, best first."""
     if isinstance(node.op, ops.Add):
         return node.inputs
-    depthwise = (
-        isinstance(node.op, ops.Conv2d) and node.op.groups == node.op.weight_shape[0] > 1 == node.op.weight_shape[1]
-    )
     element_wise = isinstance(node.op, ops.Activation | ops.Affine | ops.BatchNorm | ops.Dropout)
-    return node.inputs[:1] if depthwise or element_wise else ()
+    return node.inputs[:1] if is_depthwise(node) or element_wise else ()
 
 
 class _Gradients:
@@ -157,14 +208,12 @@ class _Gradients:
         self.timeline = timeline
         self.holder: dict[str, int] = {}
         self.spans: list[Buffer] = []
-
-    def buffers(self) -> list[Buffer]:
-        graph = self.timeline.step_graph.graph
-        if self.timeline.step_graph.steps:
-            self._new(graph.output, self.timeline.loss_at)
-        for step in self.timeline.step_graph.steps:
-            self._run(step, self.timeline.backward_at[step.node.name])
-        return self.spans
+        self.routes: dict[str, Route] = {}
+        graph = timeline.step_graph.graph
+        if timeline.step_graph.steps:
+            self._new(graph.output, timeline.loss_at)
+        for step in timeline.step_graph.steps:
+            self._run(step, timeline.backward_at[step.node.name])
 
     def _new(self, value: str, now: int) -> None:
         layer = self.timeline.step_graph.graph.node[value].layer
@@ -181,13 +230,17 @@ class _Gradients:
         arriving = self.holder.pop(step.node.name)
         self._touch(arriving, now)
         wanted = [name for name, needed in zip(step.node.inputs, step.wanted, strict=True) if needed]
+        arrivals = []
         for place, name in enumerate(wanted, start=1):
-            if name in self.holder:
+            held = self.spans[self.holder[name]].name if name in self.holder else None
+            if held:
                 self._accumulate(name, now, still_read=arriving if place < len(wanted) else None)
             elif self._passes_on(step, name, arriving):
                 self.holder[name] = arriving
             else:
                 self._new(name, now)
+            arrivals.append(Arrival(name, self.spans[self.holder[name]].name, held))
+        self.routes[step.node.name] = Route(self.spans[arriving].name, tuple(arrivals))
 
     def _accumulate(self, name: str, now: int, still_read: int | None) -> None:
         """Add to a gradient where it stands, unless others hold its buffer or the rest of this step still reads it."""
@@ -204,4 +257,10 @@ class _Gradients:
         if isinstance(step.node.op, ops.Reshape | ops.Add):
             return same_size
         in_place = isinstance(step.node.op, ops.Activation | ops.Affine | ops.BatchNorm | ops.Dropout | ops.Softmax)
-        return in_place and same_size and not self._shared(arriving)
+        return (in_place or self._turns_in_place(step.node)) and same_size and not self._shared(arriving)
+
+    def _turns_in_place(self, node: Node) -> bool:
+        """Whether the input gradient of a depthwise convolution may overwrite the gradient of its output, row by row."""
+        back = turned(node.op) if is_depthwise(node) else None
+        size, output = self.timeline.sizes(node) if back else ((0, 0), (0, 0))
+        return back is not None and rows_in_place(back, output, size)
