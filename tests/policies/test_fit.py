@@ -156,10 +156,10 @@ def test_the_search_agrees_with_trying_every_size_and_every_first_layer(policy, 
     assert (selector.fitting.task.front, selector.size) == (front, largest[front])
 
 
-@pytest.mark.parametrize(("name", "first_layer"), [("medyate", 2), ("random", 2), ("trady", 0)])
+@pytest.mark.parametrize(("name", "first_layer"), [("medyate", 1), ("random", 2), ("trady", 0)])
 def test_early_layers_are_left_out_where_they_would_leave_the_budget_unused(name, first_layer):
-    """With its first convolution in the pool, MeDyate could use 114,420 B of 160 KiB."""
-    graph, budget = capture(pretrained_digitnet(), torch.zeros(1, 3, 32, 32)), Budget.parse("160KiB")
+    """With its first convolution in the pool, MeDyate could choose 1,475 elements inside 120 KiB."""
+    graph, budget = capture(pretrained_digitnet(), torch.zeros(1, 3, 32, 32)), Budget.parse("120KiB")
     selector = Selector.fit(graph, make(name), budget)
     assert 0.99 * budget.nbytes < selector.worst_case.total_bytes <= budget.nbytes
     assert selector.fitting.task.front == first_layer
