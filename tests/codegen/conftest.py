@@ -9,6 +9,8 @@ import pytest
 
 from kilotune.codegen.boards import BOARDS
 from kilotune.codegen.firmware import BOARD_FILES, Project
+from kilotune.codegen.manifest import Manifest
+from kilotune.codegen.package import package
 from kilotune.codegen.session import Session, shuffled_order
 
 HEADER = """
@@ -90,6 +92,25 @@ uint32_t kt_weights_hash(void)
 
 Make = Callable[..., Project]
 
+MANIFEST = Manifest(
+    model="softmax",
+    input=(1, 3, 4),
+    n_classes=3,
+    mean=(0.5,),
+    std=(0.25,),
+    policy="classifier",
+    redraw="never",
+    seed=0,
+    optimizer="sgd",
+    learning_rate=0.1,
+    weights_dtype="float32",
+    memory={"arena": 12, "stack": 1024},
+    arena_bytes=12,
+    stack_bytes=1024,
+    ram_bytes=1036,
+    flash_bytes=4000,
+)
+
 
 @pytest.fixture
 def make_project(tmp_path: Path) -> Make:
@@ -104,6 +125,19 @@ def make_project(tmp_path: Path) -> Make:
         return Project((tmp_path / "project.c", *math), (tmp_path, runtime / "include"), 1024)
 
     return make
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    """The project as an exported folder."""
+    folder = tmp_path / "exported"
+    shutil.copytree(BOARD_FILES.parent / "include", folder / "src")
+    for name in ("expf", "logf", "fmaf"):
+        shutil.copy(BOARD_FILES.parent / "src" / f"kt_{name}.c", folder / "src")
+    (folder / "src" / "kt_project.h").write_text(HEADER)
+    (folder / "src" / "project.c").write_text(SOURCE.replace("START", "return 0").replace("REDRAW", "return 0"))
+    package(folder, MANIFEST)
+    return folder
 
 
 @pytest.fixture

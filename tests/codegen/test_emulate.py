@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from kilotune.codegen.boards import BOARDS
-from kilotune.codegen.emulate import emulate, run_on_host
+from kilotune.codegen.emulate import compare, emulate, run_on_host
 from kilotune.errors import EmulatorError
 
 from .conftest import needs
@@ -82,3 +82,14 @@ def test_a_board_without_emulator_is_refused(make_project, session):
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_host_compilers_agree(make_project, session, compiler):
     assert run_on_host(make_project(), session, compiler) == run_on_host(make_project(), session)
+
+
+def test_the_first_step_that_differs_is_named(make_project, session):
+    host = run_on_host(make_project(), session)
+    compare(host, host, M4F)
+    losses = list(host.loss)
+    losses[3] += 1
+    with pytest.raises(EmulatorError, match=r"mps2-an386 and this computer differ in the loss of step 3: .* and "):
+        compare(replace(host, loss=tuple(losses)), host, M4F)
+    with pytest.raises(EmulatorError, match="differ in the weights: hashes 00000001 and"):
+        compare(replace(host, weights_hash=1), host, M4F)

@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": ("kilotune.cli.compare", "Several runs in one table."),
     "report": ("kilotune.cli.report", "Plots of a run."),
     "doctor": ("kilotune.cli.doctor", "Check that a network really trains under a plan."),
+    "emulate": ("kilotune.cli.emulate", "Train an exported project on an emulated board, within its RAM."),
     "fetch": ("kilotune.cli.fetch", "Download a registered data set or checkpoint."),
     "demo": ("kilotune.cli.demo", "A complete run on built-in data, without download or GPU."),
 }

@@ -82,6 +82,14 @@ OptionalBudget = Annotated[
         help="Memory that is never exceeded: 256KiB, 1.5MiB, 65536 [default: no limit]",
     ),
 ]
+Ram = Annotated[
+    int | None,
+    typer.Option(
+        parser=_parse_budget,
+        metavar="R",
+        help="RAM of the board: what does not fit fails when linking, an access beyond it faults [default: all it has]",
+    ),
+]
 Ledger = Annotated[
     Literal["total", "selection"],
     typer.Option(

@@ -34,6 +34,11 @@ class Count:
     most: int
     total: int
 
+    @property
+    def mean(self) -> int:
+        """Instructions of one call, rounded down; 0 where there was none."""
+        return self.total // self.calls if self.calls else 0
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -90,6 +95,20 @@ def run_on_host(project: Project, session: Session, compiler: str = "gcc", timeo
         program = build_host(project, folder, compiler)
         session.write(folder)
         return _parse(_run([str(program)], folder, timeout, None))
+
+
+def compare(board: Outcome, host: Outcome, name: str) -> None:
+    """Raises EmulatorError where a board and this computer do not agree to the bit, with the first training step that differs."""
+    pairs = enumerate(zip(board.loss, host.loss, strict=True))
+    differs = next(
+        (f"loss of step {step}: {ours!r} and {theirs!r}" for step, (ours, theirs) in pairs if ours != theirs), None
+    )
+    if differs is None and board.weights_hash != host.weights_hash:
+        differs = f"weights: hashes {board.weights_hash:08x} and {host.weights_hash:08x}"
+    if differs is not None:
+        raise EmulatorError(
+            f"{name} and this computer differ in the {differs}; compile both with -ffp-contract=off and without -ffast-math"
+        )
 
 
 def _run(command: Sequence[str], folder: Path, timeout: float, firmware: Firmware | None) -> str:

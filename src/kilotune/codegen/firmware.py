@@ -4,13 +4,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import kilotune
 from kilotune.codegen.boards import Board
+from kilotune.codegen.manifest import Manifest
+from kilotune.codegen.package import RUNTIME, memory_map
 from kilotune.codegen.tools import run_tool
 from kilotune.errors import EmulatorError
 from kilotune.units import format_bytes
 
-BOARD_FILES = Path(kilotune.__file__).parent / "runtime" / "boards"
+BOARD_FILES = RUNTIME / "boards"
 FLAGS = ("-std=c99", "-O3", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off")
 PHASES = ("start", "forward", "step", "update", "redraw", "save")
 
@@ -25,6 +26,12 @@ class Project:
     sources: tuple[Path, ...]
     include: tuple[Path, ...]
     stack_bytes: int
+
+    @classmethod
+    def of(cls, folder: Path) -> "Project":
+        """An exported folder. Raises ExportError if it is none."""
+        manifest = Manifest.read(folder)
+        return cls(tuple(sorted((folder / "src").glob("*.c"))), (folder / "src",), manifest.stack_bytes)
 
 
 @dataclass(frozen=True)
@@ -96,16 +103,8 @@ def _include(project: Project) -> list[str]:
 
 
 def _memory(project: Project, board: Board, ram_bytes: int) -> list[str]:
-    """The board's memory map, for firmware.ld."""
-    regions = {
-        "vectors": board.vectors,
-        "flash": board.flash,
-        "ram": (board.ram.origin, ram_bytes),
-        "external": board.external,
-    }
-    symbols = {f"kt_{name}_origin": origin for name, (origin, _) in regions.items()}
-    symbols |= {f"kt_{name}_bytes": nbytes for name, (_, nbytes) in regions.items()}
-    symbols["kt_stack_bytes"] = project.stack_bytes
+    """All symbols of firmware.ld."""
+    symbols = memory_map(board) | {"kt_ram_bytes": ram_bytes, "kt_stack_bytes": project.stack_bytes}
     return [f"-Wl,--defsym={name}={value:#x}" for name, value in symbols.items()]
 
 

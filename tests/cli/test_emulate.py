@@ -1,0 +1,91 @@
+"""``kilotune emulate`` on a project written by hand; what the emulator does is tested in ``tests/codegen/test_emulate.py``."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from tests.codegen.conftest import MANIFEST, exported, needs  # noqa: F401
+
+KEYS = {
+    "board",
+    "ram_limit_bytes",
+    "arena_bytes",
+    "stack_high_water_bytes",
+    "data_bytes",
+    "bss_bytes",
+    "text_bytes",
+    "instructions",
+    "loss",
+    "accuracy_before",
+    "accuracy_after",
+    "weights_hash",
+}
+
+
+@pytest.fixture
+def small(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+    """The exported project, and beside it ``data.npz`` of its shape: the rows are brighter or darker by class."""
+    monkeypatch.chdir(exported.parent)
+    draws = np.random.default_rng(0)
+    arrays = {}
+    for part, n_images in (("train", 60), ("test", 30)):
+        labels = np.arange(n_images) % 3
+        rows = 40 + 170 * np.eye(3)[labels][:, :, None]
+        arrays |= {f"y_{part}": labels, f"x_{part}": draws.integers(0, rows, (n_images, 3, 4)).astype(np.uint8)}
+    np.savez("data.npz", **arrays)
+    return exported
+
+
+def test_json_has_the_stable_keys(kilotune, small):
+    needs("mps2-an386")
+    called = kilotune(
+        "emulate", str(small), "--data", "data.npz", "--ram", "16KiB", "--samples", "60", "--epochs", "2", "--json"
+    )
+    result = called.json
+    assert result.keys() >= KEYS
+    assert result["instructions"].keys() >= {"forward", "step"}
+    assert len(result["loss"]) == 120
+    assert result["accuracy_before"] < result["accuracy_after"]
+    assert result["ram_bytes"] == result["data_bytes"] + result["bss_bytes"] + result["stack_bytes"]
+    assert result["ram_bytes"] <= result["ram_limit_bytes"] == 16 * 1024
+
+
+def test_text_says_the_same(kilotune, small):
+    needs("mps2-an386")
+    arguments = ("emulate", str(small), "--data", "data.npz", "--samples", "30")
+    text, result = kilotune(*arguments).stdout, kilotune(*arguments, "--json").json
+    assert f"accuracy {result['accuracy_before']:.1%} -> {result['accuracy_after']:.1%} on 30 test images" in text
+    assert f"weights hash {result['weights_hash']}, the same on this computer" in text
+    assert f"{result['phases']['step']['most']:,}" in text
+
+
+def test_bad_input(kilotune, small, monkeypatch):
+    """One line, exit code 1, nothing on stdout."""
+
+    def refused(*arguments: str, board: str = "mps2-an386") -> str:
+        called = kilotune("emulate", str(small), "--data", "data.npz", "--board", board, *arguments)
+        assert (called.code, called.stdout) == (1, "")
+        return called.stderr.splitlines()[-1]
+
+    assert "there is no board 'uno'; choose from" in refused(board="uno")
+    assert "stm32f746 can be compiled for but not emulated" in refused(board="stm32f746")
+    assert "netduinoplus2 has 196,608 B" in refused("--ram", "256KiB", board="netduinoplus2")
+    needs("mps2-an386")
+    assert "more than the 1,100 B" in refused("--ram", "1100")
+    (small / "src" / "project.c").unlink()
+    assert "building for mps2-an386 failed: " in refused()
+    msgspec.structs.replace(MANIFEST, n_classes=2).write(small)
+    assert "train labels run from 0 to 2, the project was exported for 2 classes" in refused()
+    (small / "kilotune.json").write_text("{")
+    assert "kilotune.json is damaged" in refused()
+    (small / "kilotune.json").unlink()
+    assert "is not an exported project" in refused()
+
+
+def test_missing_tool_comes_with_its_package(kilotune, small, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    called = kilotune("emulate", str(small), "--data", "data.npz")
+    assert called.code == 1
+    assert "qemu-system-arm is not installed; on Debian: apt-get install qemu-system-arm" in called.stderr
