@@ -120,6 +120,25 @@ CASES = {
     "prune: criterion without images": Case((*PRUNE, "--ratio", "0.5", "--criterion", "taylor"), 1, "with --recover"),
     "prune: unknown data": Case((*PRUNE, "--ratio", "0.5", "--recover", "mnist"), 1, "'mnist' is neither a known data"),
     "prune: another kind of file": Case((*PRUNE, "--ratio", "0.5", "--out", "small.pt"), 2, "must end in .safetensors"),
+    "search: no such data": Case(
+        ("search", NET, "--data", "none", "--budget", "8KiB", "--out", "s.json"),
+        1,
+        "'none' is neither a known data set",
+    ),
+    "search: not a json file": Case(
+        ("search", NET, "--data", "data.npz", "--budget", "8KiB", "--out", "scheme"), 2, "scheme must end in .json"
+    ),
+    "search: unknown score": Case(
+        ("search", NET, "--data", "data.npz", "--budget", "8KiB", "--out", "s.json", "--score", "luck"), 2, "'luck'"
+    ),
+    "search: budget too small": Case(
+        ("search", NET, "--data", "data.npz", "--budget", "100", "--out", "s.json"), 1, "0 biases and the classifier of"
+    ),
+    "plan: no such scheme file": Case(
+        (*FIT, "--budget", "8KiB", "--policy", "sparse_update", "--option", "scheme=no.json"),
+        1,
+        "cannot read a scheme from",
+    ),
     "finetune: unknown data": Case((*TUNE, "--data", "mnist"), 1, "'mnist' is neither a known data set"),
     "finetune: data not there": Case((*TUNE, "--data", "cifar10"), 1, "set KILOTUNE_DATA to the folder that has it"),
     "finetune: empty class": Case((*TUNE, "--data", "images"), 1, "class folder images/cat has no image"),

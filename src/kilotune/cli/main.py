@@ -20,6 +20,7 @@ COMMANDS = {
     "ledger": ("kilotune.cli.ledger", "What a plan file costs on a network."),
     "rank": ("kilotune.cli.rank", "Measure which layers matter (RGN and LaRa) and save the ranking."),
     "prune": ("kilotune.cli.prune", "Make a pretrained network narrower, once, before it is fine-tuned."),
+    "search": ("kilotune.cli.search", "Search for the layers and ratios of a Sparse Update scheme under a budget."),
     "finetune": ("kilotune.cli.finetune", "Fine-tune a network on a data set inside a memory budget."),
     "resume": ("kilotune.cli.resume", "Go on with a run that was broken off."),
     "eval": ("kilotune.cli.evaluate", "Accuracy and loss of a run on a data set."),

@@ -56,7 +56,9 @@ class Fitting:
 
     def worst(self, size: int) -> WorstCase:
         """Most that any draw at ``size`` takes, in both ledgers."""
-        bound = self.bound(size)
+        return self._worst(self.bound(size))
+
+    def _worst(self, bound: Bound) -> WorstCase:
         caps = np.array(bound.caps, dtype=np.int64)
         return WorstCase(bound.elements, self.layout(bound).worst_bytes(caps, bound.elements, self.state_bytes(bound)))
 
@@ -66,9 +68,13 @@ class Fitting:
 
     def cost(self, size: int, budget: Budget) -> int:
         """Bytes that count against ``budget`` at ``size``."""
-        if budget.ledger == "selection":
-            return self.bound(size).elements * self.accounting.element_bytes
-        return self.worst(size).total_bytes
+        return self.count(self.bound(size), budget.ledger)
+
+    def count(self, bound: Bound, ledger: Ledger) -> int:
+        """Bytes of the ledger that no draw within ``bound`` exceeds."""
+        if ledger == "selection":
+            return bound.elements * self.accounting.element_bytes
+        return self._worst(bound).total_bytes
 
     def largest(self, budget: Budget) -> int:
         """The largest size that fits. Raises BudgetError, saying what would, if none does."""

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ import numpy as np
 from kilotune.errors import RankingError
 from kilotune.graph.node import Graph
 from kilotune.memory.cost import ChannelTable
+from kilotune.policies.files import load_json, save_json
 
 Metric = Literal["rgn", "lara"]
 RANKING_VERSION = 1
@@ -67,17 +67,12 @@ class Ranking:
 
     def save(self, path: Path) -> None:
         """Write the ranking as JSON, complete or not at all."""
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
-        os.replace(temporary, path)
+        save_json(path, self)
 
     @classmethod
     def load(cls, path: Path) -> "Ranking":
         """The ranking that ``save`` wrote. Raises RankingError if the file is missing or anything else."""
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError, ValueError) as error:
-            raise RankingError(f"cannot read a ranking from {path}: {error}; {_advice('MODEL')}") from error
+        return load_json(path, cls, "a ranking", RankingError, _advice("MODEL"))
 
 
 def fingerprint(graph: Graph) -> str:

@@ -1,13 +1,16 @@
-"""Sparse Update (arXiv 2206.15472): a fixed scheme of layers and ratios, found offline by the authors' search."""
+"""Sparse Update (arXiv 2206.15472): a fixed scheme of layers and ratios, found offline by a search."""
 
 from dataclasses import dataclass
 from math import floor
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from kilotune.errors import PlanError
+from kilotune.memory.cost import ChannelTable
 from kilotune.policies.base import Bound, Policy, State, Task
+from kilotune.policies.found import FoundScheme
 from kilotune.policies.order import descending
 from kilotune.policies.published import find_network
 from kilotune.policies.schemes import SCHEMES, Scheme
@@ -17,9 +20,10 @@ from kilotune.update_plan import ChannelSet
 
 @dataclass(frozen=True)
 class SparseUpdate(Policy):
-    """The published schemes of three networks: input channels of some convolutions, the last biases, the classifier.
+    """A fixed scheme: input channels of some layers, the last biases, the classifier.
 
-    Size: index of the scheme, small to large. scheme: use this one only, such as "49kb".
+    Size: index of the scheme, small to large. scheme: one of the published schemes of three networks, such as "49kb", or
+    the .json file of one that `kilotune search` found for any network; None: the largest published one that fits.
     channels: inside a layer those with the largest weight norm (the paper), or the "first" ones (its code generator).
     """
 
@@ -29,10 +33,10 @@ class SparseUpdate(Policy):
 
     def sizes(self, task: Task) -> range:
         """Indices of the network's schemes. Raises PlanError if it has none, or none of the name asked for."""
-        schemes, names = _schemes(task), list(_schemes(task))
+        names = list(self._schemes(task))
         if self.scheme is None:
-            return range(len(schemes))
-        if self.scheme not in schemes:
+            return range(len(names))
+        if self.scheme not in names:
             raise PlanError(
                 f"{task.graph.model} has no Sparse Update scheme {self.scheme!r}; its schemes are {', '.join(names)}"
             )
@@ -45,30 +49,47 @@ class SparseUpdate(Policy):
 
     def bound(self, task: Task, size: int) -> Bound:
         """The scheme itself: there is nothing random in it."""
-        scheme = list(_schemes(task).values())[size]
-        rows = _conv_rows(task)
-        caps = np.zeros_like(task.table.channels)
-        for index, ratio in scheme.ratios.items():
-            caps[rows[index]] = floor(task.table.channels[rows[index]] * ratio)
-        layers = [task.graph.body[row] for row in rows[-scheme.n_bias :]]
-        biases = tuple(layer.name for layer in layers if layer.has_bias)
-        return Bound(tuple(caps.tolist()), int(caps @ task.table.cost), biases)
+        return scheme_bound(task, *list(self._schemes(task).values())[size])
 
     def draw(self, task: Task, size: int, state: State, rng: Pcg32) -> tuple[ChannelSet, ...]:
         """The scheme's channels, always the same."""
         table, caps = task.table, self.bound(task, size).caps
         state.draws += 1
-        score = {"norm": table.norms, "first": np.zeros(table.n_channels)}[self.channels]
-        chosen = [descending(table.ids(row), score[table.ids(row)])[:cap] for row, cap in enumerate(caps)]
-        return table.to_sets(np.concatenate(chosen))
+        pick = {"norm": best_channels, "first": lambda table, row, n_channels: table.ids(row)[:n_channels]}[
+            self.channels
+        ]
+        return table.to_sets(np.concatenate([pick(table, row, cap) for row, cap in enumerate(caps)]))
+
+    def _schemes(self, task: Task) -> dict[str, tuple[Scheme, list[int]]]:
+        """Schemes by name, each with the rows that it counts."""
+        if self.scheme is not None and self.scheme.endswith(".json"):
+            found = FoundScheme.load(Path(self.scheme))
+            found.check(task.graph)
+            return {self.scheme: (found.scheme, list(range(len(task.table.names))))}
+        return {name: (scheme, _conv_rows(task)) for name, scheme in _published(task).items()}
 
 
-def _schemes(task: Task) -> dict[str, Scheme]:
+def scheme_bound(task: Task, scheme: Scheme, rows: list[int]) -> Bound:
+    """What ``scheme`` trains, its layers being counted along ``rows`` of the table."""
+    caps = np.zeros_like(task.table.channels)
+    for index, ratio in scheme.ratios.items():
+        caps[rows[index]] = floor(task.table.channels[rows[index]] * ratio)
+    layers = [task.graph.body[row] for row in rows[len(rows) - scheme.n_bias :]]
+    biases = tuple(layer.name for layer in layers if layer.has_bias)
+    return Bound(tuple(caps.tolist()), int(caps @ task.table.cost), biases)
+
+
+def best_channels(table: ChannelTable, row: int, n_channels: int) -> np.ndarray:
+    """Ids of the ``n_channels`` input channels of a layer with the largest weight norm."""
+    return descending(table.ids(row), table.norms[table.ids(row)])[:n_channels]
+
+
+def _published(task: Task) -> dict[str, Scheme]:
     network = find_network(task.graph)
     if network is None:
         raise PlanError(
             f"no Sparse Update scheme was published for {task.graph.model}; there are schemes for "
-            f"{', '.join(SCHEMES)}; choose another policy, such as medyate"
+            f"{', '.join(SCHEMES)}; find one with `kilotune search`, or choose another policy, such as medyate"
         )
     return SCHEMES[network.schemes]
 
