@@ -13,11 +13,11 @@ class Pair:
 
 
 def test_round_trip_replaces_what_was_there(tmp_path):
-    path = tmp_path / "pair.json"
+    path = tmp_path / "new" / "pair.json"
     for pair in (Pair(1, {2: 0.5}), Pair(3, {})):
         save_json(path, pair)
         assert load_json(path, Pair, "a pair", PlanError, "make one") == pair
-    assert [file.name for file in tmp_path.iterdir()] == ["pair.json"]
+    assert [file.name for file in path.parent.iterdir()] == ["pair.json"]
 
 
 def test_anything_else_is_the_error_asked_for(tmp_path):

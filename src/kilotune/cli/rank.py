@@ -59,7 +59,6 @@ def rank(
         train_limit=train_limit,
     )
     named = replace(ranking, network=model)
-    out.parent.mkdir(parents=True, exist_ok=True)
     named.save(out)
     emit({"out": str(out)} | asdict(named), as_json, lambda: f"{_text(named)}\n\nwritten to {out}")
 

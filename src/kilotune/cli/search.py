@@ -20,11 +20,25 @@ if TYPE_CHECKING:
 HELD_OUT_SHARE = 1 / 3
 
 
+def _parse_out(text: str) -> Path:
+    if not text.endswith(".json"):
+        raise typer.BadParameter(f"{text} must end in .json, by which sparse_update knows it")
+    return Path(text)
+
+
+_Out = Annotated[
+    Path,
+    typer.Option(
+        parser=_parse_out, metavar="FILE", help="File for the scheme, for --option scheme=FILE of sparse_update."
+    ),
+]
+
+
 def search(
     model: options.Model,
     data: options.Data,
     budget: options.Budget,
-    out: Annotated[Path, typer.Option(help="File to write the scheme to, for --option scheme=FILE of sparse_update.")],
+    out: _Out,
     ledger: options.Ledger = "total",
     weights: options.Weights = None,
     input: options.Input = None,
@@ -65,16 +79,13 @@ def search(
     from kilotune.train.search import find_scheme
     from kilotune.update_plan import Budget
 
-    if out.suffix != ".json":
-        raise typer.BadParameter(f"{out} must end in .json, by which sparse_update knows it", param_hint="'--out'")
     use_threads(threads)
     dataset = load(data, input and max(input[1:]), seed, train_limit)
     network = Network.load(model, weights, dataset.n_classes, seed)
-    side = network.side_for(dataset)
-    shape = tuple(input or (dataset.train.images.shape[1], side, side))
+    shape = tuple(input or (dataset.train.images.shape[1], *[network.side_for(dataset)] * 2))
     accounting, limit = Accounting(optimizer=optimizer), Budget(budget, ledger)
     recipe: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "data": data, "device": device}
-    out.parent.mkdir(parents=True, exist_ok=True)
+    recipe |= {"mean": (network.loaded.mean,), "std": (network.loaded.std,)}
     found = find_scheme(
         network.loaded.model,
         torch.zeros(1, *shape),
@@ -88,8 +99,6 @@ def search(
         seed=seed,
         accounting=accounting,
         tell=note,
-        mean=(network.loaded.mean,),
-        std=(network.loaded.std,),
         **recipe,
     )
     named = replace(found, network=model)

@@ -10,7 +10,8 @@ Record = TypeVar("Record")
 
 
 def save_json(path: Path, record: object) -> None:
-    """Write ``record`` as JSON, complete or not at all."""
+    """Write ``record`` as JSON, complete or not at all; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     temporary.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     os.replace(temporary, path)

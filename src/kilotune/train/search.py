@@ -54,7 +54,6 @@ def find_scheme(
     contributions and of the last generation; with it, a second call goes on where the first was broken off, and another
     budget needs no second measurement. Raises BudgetError if nothing fits.
     """
-    work.mkdir(parents=True, exist_ok=True)
     path = work / "contributions.json"
     known = Contributions.load(path) if path.exists() else None
 
