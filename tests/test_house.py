@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prune": {"graph"},
     "ops": {"graph"},
     "policies": {"memory"},
-    "codegen": {"memory", "quant"},
+    "codegen": {"policies", "quant"},
     "train": {"ops", "policies", "models", "data", "quant", "prune"},
     "report": {"train", "codegen"},
     "bench": {"report"},

@@ -1,0 +1,98 @@
+"""How the device draws: the tables behind ``kt_policy.h``, and what a draw needs in memory."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kilotune.errors import ExportError
+from kilotune.policies.base import Redraw
+from kilotune.policies.dgsu import Dgsu
+from kilotune.policies.fit import Selector
+from kilotune.policies.medyate import Medyate
+from kilotune.policies.trady import Trady
+from kilotune.policies.uniform import Random
+
+MOST_CHANNELS = 65_535
+_DGSU = {"cyclic": "cyclic", "independent": "anew"}
+_WORD_BYTES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """What the generated project knows of its policy.
+
+    function: ``kt_draw_<function>``. layers: those that draws choose from, in forward order; channels, cost: input channels of
+    each, and elements that one costs. size: elements that a draw may spend. counts: of DGSU, channels drawn of each layer.
+    max_channels: most that any draw takes. Raises ExportError for more channels than the device can number.
+    """
+
+    function: str
+    layers: tuple[str, ...]
+    channels: np.ndarray
+    cost: np.ndarray
+    size: int
+    counts: np.ndarray | None
+    redraw: Redraw
+    max_channels: int
+
+    def __post_init__(self):
+        if self.n_channels > MOST_CHANNELS:
+            raise ExportError(
+                f"the device numbers at most {MOST_CHANNELS:,} channels, this policy chooses from {self.n_channels:,}; "
+                "let it choose from fewer layers"
+            )
+
+    @property
+    def n_channels(self) -> int:
+        """Channels to choose from."""
+        return int(self.channels.sum())
+
+    @property
+    def scratch_bytes(self) -> int:
+        """What a draw needs while it lasts, as promised in ``kt_policy.h``."""
+        n = self.n_channels
+        bits, order, tree = -(-n // 32), -(-n // 2), 1 << n.bit_length()
+        words = {"uniform": order, "anew": order, "cyclic": 0, "medyate": max(order, tree)}[self.function]
+        return _WORD_BYTES * (bits + words)
+
+    @property
+    def state_bytes(self) -> int:
+        """What stays between draws: the norms of MeDyate (float), the walk of cyclic DGSU (channel and place, uint16)."""
+        return {"medyate": 4 * self.n_channels, "cyclic": 2 * (self.n_channels + len(self.layers))}.get(
+            self.function, 0
+        )
+
+
+def find_drawing(selector: Selector) -> Drawing | None:
+    """How the device draws as ``selector`` does; None for a policy that chooses once, whose choice is exported.
+
+    Raises ExportError for a policy that the device cannot carry out.
+    """
+    policy, table = selector.policy, selector.fitting.task.table
+    if policy.redraw == "never":
+        return None
+    caps = np.array(selector.fitting.bound(selector.size).caps)
+    rows = np.flatnonzero(caps)
+    function = _function(policy)
+    channels, cost = table.channels[rows], table.cost[rows]
+    counts = caps[rows] if isinstance(policy, Dgsu) else None
+    most = int(counts.sum()) if counts is not None else _most_affordable(channels, cost, selector.size)
+    layers = tuple(table.names[row] for row in rows)
+    return Drawing(function, layers, channels, cost, selector.size, counts, policy.redraw, most)
+
+
+def _function(policy: object) -> str:
+    if isinstance(policy, Dgsu):
+        return _DGSU[policy.traversal]
+    if type(policy) in (Random, Trady, Medyate) and not getattr(policy, "boosted", False):
+        return "medyate" if isinstance(policy, Medyate) else "uniform"
+    raise ExportError(
+        f"policy {policy!r} cannot draw on a device; those that can are random, trady, medyate and dgsu, not boosted; "
+        "policies that choose once are exported with their choice"
+    )
+
+
+def _most_affordable(channels: np.ndarray, cost: np.ndarray, budget: int) -> int:
+    """Most channels that ``budget`` buys: the cheapest ones."""
+    cheapest = np.sort(np.repeat(cost, channels))
+    return int(np.searchsorted(np.cumsum(cheapest), budget, side="right"))

@@ -1,0 +1,94 @@
+"""The tables of a network's policies: the C of the device draws from them as Python draws, epoch after epoch."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from kilotune.codegen.drawing import Drawing, find_drawing
+from kilotune.errors import ExportError
+from kilotune.graph.capture import capture
+from kilotune.memory.cost import ChannelTable
+from kilotune.models.digitnet import pretrained_digitnet
+from kilotune.policies import make
+from kilotune.policies.fit import Selector
+from kilotune.update_plan import Budget
+from tests.runtime.conftest import policy_library  # noqa: F401
+from tests.runtime.test_policy import Device
+
+SEED = 5
+N_DRAWS = 30
+
+
+@cache
+def graph():
+    model = pretrained_digitnet()
+    return capture(model, torch.zeros(1, 3, 32, 32))
+
+
+def selector(name: str, budget: str = "160KiB", **options: object) -> Selector:
+    return Selector.fit(graph(), make(name, **options), Budget.parse(budget), SEED)
+
+
+def device(library, drawing: Drawing) -> Device:
+    """The C side, given nothing but the tables."""
+    n_rows = len(drawing.layers)
+    table = ChannelTable(drawing.layers, drawing.channels, drawing.cost, np.zeros(n_rows, int), np.zeros(1))
+    return Device(library, table, drawing.size, SEED)
+
+
+@pytest.mark.parametrize("name", ["random", "trady", "medyate"])
+def test_the_device_draws_what_python_draws(policy_library, name):  # noqa: F811
+    python, draws = selector(name), np.random.default_rng(0)
+    drawing = find_drawing(python)
+    c = device(policy_library, drawing)
+    arguments = [c.norms] if drawing.function == "medyate" else []
+    most = 0
+    for _ in range(N_DRAWS):
+        plan = python.draw()
+        expected = {chosen.layer: chosen.indices for chosen in plan.channels}
+        ids = c.draw(drawing.function, *arguments)
+        most = max(most, len(ids))
+        cuts = np.cumsum(c.count)
+        found = [tuple(part.tolist()) for part in np.split(c.index[: cuts[-1]], cuts[:-1])]
+        assert {layer: part for layer, part in zip(drawing.layers, found, strict=True) if part} == expected
+        norms = {layer: draws.random(len(part)).astype(np.float32) for layer, part in expected.items()}
+        python.observe(plan, norms)
+        c.norms[ids] = np.concatenate(list(norms.values()))
+    assert 0 < most <= drawing.max_channels
+    assert drawing.state_bytes <= python.fitting.state_bytes(python.fitting.bound(python.size))
+
+
+@pytest.mark.parametrize("traversal", ["cyclic", "independent"])
+def test_dgsu(policy_library, traversal):  # noqa: F811
+    python = selector("dgsu", traversal=traversal)
+    drawing = find_drawing(python)
+    c = device(policy_library, drawing)
+    counts = drawing.counts.astype(np.uint16)
+    assert drawing.redraw == "step"
+    for _ in range(N_DRAWS):
+        expected = [len(chosen.indices) for chosen in python.draw().channels]
+        ids = c.draw(drawing.function, *([counts, c.order, c.cursor] if traversal == "cyclic" else [counts]))
+        assert c.count.tolist() == expected == drawing.counts.tolist()
+        assert len(ids) == drawing.max_channels
+    assert (c.rng.state, c.rng.increment) == python.rng.state()
+    assert drawing.state_bytes <= python.fitting.state_bytes(python.fitting.bound(python.size))
+
+
+@pytest.mark.parametrize("name", ["full", "static_random", "topk_random_static"])
+def test_a_policy_that_chooses_once_draws_nothing_on_the_device(name):
+    assert find_drawing(selector(name, "1MiB")) is None
+
+
+def test_boosted_draws_are_refused():
+    with pytest.raises(
+        ExportError, match=r"policy Trady\(.*boosted=True.*\) cannot draw on a device; those that can are random"
+    ):
+        find_drawing(selector("trady", boosted=True))
+
+
+def test_too_many_channels_are_refused():
+    one = np.array([70_000])
+    with pytest.raises(ExportError, match="at most 65,535 channels, this policy chooses from 70,000"):
+        Drawing("uniform", ("a",), one, one, 1, None, "epoch", 1)
