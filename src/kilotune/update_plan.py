@@ -9,6 +9,7 @@ import msgspec
 from kilotune.errors import PlanError
 from kilotune.units import format_bytes, parse_bytes
 
+Axis = Literal["in", "out"]
 Ledger = Literal["total", "selection"]
 PLAN_VERSION = 1
 
@@ -21,8 +22,15 @@ class ChannelSet(NamedTuple):
     """
 
     layer: str
-    axis: Literal["in", "out"]
+    axis: Axis
     indices: tuple[int, ...]
+
+
+class Keep(NamedTuple):
+    """How a trained layer keeps its input for backward: ``way`` as ``graph.ways.parse_way`` reads it, ``"hosvd:0.8"``."""
+
+    layer: str
+    way: str
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class UpdatePlan:
     classifier: whether weight and bias of the classifier are trained.
     pool: layers that later draws of the policy behind this plan may train; memory is laid out for all of them.
     state_bytes: RAM that the policy keeps between draws (stored norms).
+    keeps: layers that keep their input compressed, and how; all others keep it exactly.
     """
 
     channels: tuple[ChannelSet, ...] = ()
@@ -61,16 +70,16 @@ class UpdatePlan:
     classifier: bool = True
     pool: tuple[str, ...] = ()
     state_bytes: int = 0
+    keeps: tuple[Keep, ...] = ()
     version: int = PLAN_VERSION
 
     def __post_init__(self):
         if self.version != PLAN_VERSION:
             raise PlanError(f"plan has version {self.version}, this kilotune reads version {PLAN_VERSION}")
         object.__setattr__(self, "channels", tuple(ChannelSet(*chosen) for chosen in self.channels))
-        names = [chosen.layer for chosen in self.channels]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise PlanError(f"layers {', '.join(repeated)} appear more than once in the plan; merge their channels")
+        object.__setattr__(self, "keeps", tuple(Keep(*keep) for keep in self.keeps))
+        _check_once([chosen.layer for chosen in self.channels], "in the plan; merge their channels")
+        _check_once([keep.layer for keep in self.keeps], "among the plan's keeps; a layer keeps its input in one way")
         for layer, axis, indices in self.channels:
             _check_indices(layer, axis, indices)
         if len(set(self.biases)) != len(self.biases):
@@ -87,6 +96,12 @@ class UpdatePlan:
             return msgspec.json.decode(text, type=cls)
         except (msgspec.MsgspecError, ValueError) as error:
             raise PlanError(f"this is not an update plan: {error}") from error
+
+
+def _check_once(names: list[str], where: str) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise PlanError(f"layers {', '.join(repeated)} appear more than once {where}")
 
 
 def _check_indices(layer: str, axis: str, indices: tuple[int, ...]) -> None:

@@ -11,8 +11,10 @@ from torch import nn
 
 from kilotune.errors import PlanError
 from kilotune.graph.capture import capture
+from kilotune.graph.keeping import reads_image
+from kilotune.memory.cost import ChannelTable
 from kilotune.memory.ledger import OPTIMIZER_SLOTS, Accounting, Layout, _knapsack, ledger
-from kilotune.update_plan import ChannelSet, UpdatePlan
+from kilotune.update_plan import ChannelSet, Keep, UpdatePlan
 from tests.oracles.dense import everything
 from tests.oracles.modules import captured
 from tests.oracles.networks import RandomNetwork, some_of, wirings
@@ -53,6 +55,52 @@ def test_no_draw_exceeds_the_worst_case(data, wiring, accounting):
         assert layout.worst_bytes(caps, report.selection_elements, 12) >= report.total_bytes
         everything_in_pool = np.array([layer.in_channels if layer.name in pool else 0 for layer in body])
         assert layout.worst_bytes(everything_in_pool, report.selection_elements, 12) >= report.total_bytes
+
+
+WAYS = ["int8", "int4", "prune:0.3", "filter:2", "svd:0.8:0.3", "hosvd:0.8:0.3", "asi:2", "asi:9x2x9x3", "lance:2"]
+
+
+@settings(max_examples=60)
+@given(st.data(), wirings, ACCOUNTINGS, st.sampled_from(["in", "out"]))
+def test_no_draw_of_compressed_inputs_exceeds_the_worst_case(data, wiring, accounting, axis):
+    """Channels or neurons, any way of keeping; what layers are charged once counts for the whole pool."""
+    graph = capture(RandomNetwork(wiring), torch.zeros(1, 2, 6, 6, dtype=torch.float64))
+    body = [layer for layer in graph.body if not reads_image(graph, layer)]
+    pool = tuple(layer.name for layer in body if data.draw(st.booleans()))
+    keeps = tuple(Keep(name, data.draw(st.sampled_from(WAYS))) for name in pool if data.draw(st.booleans()))
+    keeps += (Keep("head", data.draw(st.sampled_from(["int8", "asi:2", "lance:2"]))),)
+    layout = Layout.of(graph, pool, (), True, accounting, keeps)
+    table = ChannelTable.of(graph, axis, keeps)
+    for _ in range(3):
+        drawn = [layer for layer in body if layer.name in pool and data.draw(st.booleans())]
+        sets = tuple(ChannelSet(one.name, axis, some_of(data.draw, n_units(one, axis))) for one in drawn)
+        report = layout.report(UpdatePlan(sets, (), True, pool, 12, keeps))
+        check_sums(report)
+        counts = np.zeros(len(graph.body), dtype=np.int64)
+        for chosen in sets:
+            counts[table.row(chosen.layer)] = len(chosen.indices)
+        caps = np.array([n_units(layer, axis) if layer.name in pool else 0 for layer in graph.body])
+        spent = int(counts @ table.cost + (caps > 0) @ table.once)
+        assert report.selection_elements <= table.total(counts) <= spent
+        assert layout.worst_bytes(caps, spent, 12, axis) >= report.total_bytes
+
+
+def n_units(layer, axis):
+    return {"in": layer.in_channels, "out": layer.out_channels}[axis]
+
+
+def test_what_stays_from_step_to_step_is_counted():
+    """ASI's factors beside the stack, LANCE's for the whole pool."""
+    graph = captured("conv norm")
+    chosen = (ChannelSet("part.0", "in", (0, 3)),)
+    exact = ledger(graph, UpdatePlan(chosen))
+    asi = ledger(graph, UpdatePlan(chosen, keeps=(Keep("part.0", "asi:1"),)))
+    assert asi.by_kind["keeping"] == 4 * (2 + 6 + 6)
+    assert asi.activation_elements == 1 + 2 + 6 + 6
+    assert asi.by_layer["part.0"] - exact.by_layer["part.0"] == 4 * (1 - 2 * 36)
+    pool = ("stem", "part.0")
+    lance = Layout.of(graph, pool, (), True, Accounting(), (Keep("part.0", "lance:1"),))
+    assert lance.report(UpdatePlan(pool=pool)).by_kind["keeping"] == 4 * (8 + 6 + 6)
 
 
 @given(st.data())

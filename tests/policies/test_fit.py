@@ -73,15 +73,15 @@ def costs_of_all_sizes(policy, ledger_name):
     return table
 
 
-def limits(graph, name, ledger_name, accounting=None):
+def limits(graph, name, ledger_name, accounting=None, keep=None):
     """Smallest and largest bytes that the policy can use."""
-    fitting = Fitting(Task.of(graph), make(name), accounting or Accounting())
+    fitting = Fitting(Task.of(graph, keep=keep), make(name), accounting or Accounting())
     sizes = fitting.policy.sizes(fitting.task)
     return [fitting.cost(size, Budget(0, ledger_name)) for size in (sizes[0], sizes[-1])]
 
 
-def check_draws(graph, name, budget, seed, accounting=None, n_draws=N_DRAWS):
-    selector = Selector.fit(graph, make(name), budget, seed, accounting)
+def check_draws(graph, name, budget, seed, accounting=None, n_draws=N_DRAWS, keep=None):
+    selector = Selector.fit(graph, make(name), budget, seed, accounting, keep=keep)
     worst = selector.worst_case
     counted = {"total": worst.total_bytes, "selection": 4 * worst.selection_elements}
     assert counted[budget.ledger] <= budget.nbytes
@@ -104,6 +104,26 @@ def check_draws(graph, name, budget, seed, accounting=None, n_draws=N_DRAWS):
 def test_no_draw_exceeds_the_worst_case_nor_the_budget(name, ledger_name, share, seed, accounting):
     least, most = limits(small(), name, ledger_name, accounting)
     check_draws(small(), name, Budget(int(least + share * (most - least)), ledger_name), seed, accounting)
+
+
+@settings(max_examples=40)
+@given(
+    st.sampled_from(GENERAL), st.sampled_from(["int8", "prune:0.2", "hosvd:0.8:0.25", "asi:2", "lance:2", "filter:4"]),
+    st.sampled_from(["total", "selection"]), st.floats(0, 1.1), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_compressed_inputs_are_spent_at_their_price(name, keep, ledger_name, share, seed):
+    least, most = limits(small(), name, ledger_name, keep=keep)
+    budget = Budget(int(least + share * (most - least)), ledger_name)
+    selector = check_draws(small(), name, budget, seed, keep=keep)
+    plan = selector.draw()
+    assert {one.layer for one in plan.keeps} <= {*plan.pool, *(chosen.layer for chosen in plan.channels)}
+
+
+def test_cheaper_inputs_buy_more_channels():
+    budget = Budget.parse("20KiB", "selection")
+    exact, compressed = (Selector.fit(small(), make("random"), budget, keep=keep).draw() for keep in (None, "int8"))
+    chosen = [sum(len(one.indices) for one in plan.channels) for plan in (exact, compressed)]
+    assert chosen[1] > 1.5 * chosen[0]
 
 
 @pytest.mark.parametrize("name", POLICIES)

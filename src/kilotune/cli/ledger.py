@@ -32,8 +32,7 @@ def ledger(
     update = _read(plan)
     network = Network.load(model, weights, classes)
     graph = network.capture(input or (3, network.side, network.side))
-    pool = update.pool or tuple(chosen.layer for chosen in update.channels)
-    layout = Layout.of(graph, pool, update.biases, update.classifier, Accounting(batch, accumulate, optimizer))
+    layout = Layout.of_plan(graph, update, Accounting(batch, accumulate, optimizer))
     report = layout.report(update)
     facts = {"model": model, "input": graph.input.shape[1:]} | ledger_facts(update, report)
     emit(facts, as_json, lambda: account_text(graph, update, layout, report))
@@ -58,6 +57,7 @@ def ledger_facts(update: "UpdatePlan", report: "LedgerReport") -> dict[str, Any]
         "channels": update.channels,
         "biases": update.biases,
         "classifier": update.classifier,
+        "keeps": update.keeps,
     }
 
 

@@ -8,12 +8,27 @@ from typing import Literal
 
 from kilotune.errors import PlanError
 from kilotune.graph import node as ops
+from kilotune.graph.keeping import check_keeps, modes_of, ways_of
 from kilotune.graph.node import ACTIVATION_KEEPS, Graph, Layer, Node
+from kilotune.graph.way import Modes, Way
 from kilotune.update_plan import ChannelSet, UpdatePlan
 
-Form = Literal["value", "channels", "mask", "argmax", "statistics"]
+Form = Literal["value", "channels", "compressed", "mask", "argmax", "statistics"]
 
-_BITS = {"value": 32, "channels": 32, "mask": 1, "argmax": 8, "statistics": 32}
+_BITS = {"value": 32, "channels": 32, "compressed": 32, "mask": 1, "argmax": 8, "statistics": 32}
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """``channels`` channels of a layer's input, kept in a ``way`` of their own size law."""
+
+    way: Way
+    modes: Modes
+    channels: int
+
+    def elements(self, batch: int) -> int:
+        """Elements at batch ``batch``; the cap, where they depend on the data."""
+        return self.way.kept(self.modes, batch, self.channels)
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,7 @@ class Kept:
 
     node: who needs it; value: what it is made from, in the memory of ``root``; elements: how many at batch 1.
     form "value" is the whole value itself, never a copy; the input image and parameters are not counted.
+    form "compressed" grows with the batch as ``compressed`` says.
     """
 
     node: str
@@ -31,6 +47,7 @@ class Kept:
     form: Form
     elements: int
     counted: bool = True
+    compressed: Compressed | None = None
 
     @property
     def name(self) -> str:
@@ -39,7 +56,8 @@ class Kept:
 
     def nbytes(self, batch: int = 1) -> int:
         """Bytes at batch ``batch``; masks are packed eight to a byte over the whole batch."""
-        return -(-self.elements * batch * _BITS[self.form] // 8) if self.counted else 0
+        elements = self.compressed.elements(batch) if self.compressed else self.elements * batch
+        return -(-elements * _BITS[self.form] // 8) if self.counted else 0
 
 
 @dataclass(frozen=True)
@@ -91,7 +109,7 @@ class StepGraph:
 
 
 def check_plan(graph: Graph, plan: UpdatePlan) -> None:
-    """Raise PlanError unless every layer, channel and bias of the plan exists in the network."""
+    """Raise PlanError unless every layer, channel and bias of the plan exists in the network and can be kept as it says."""
     for name, axis, indices in plan.channels:
         layer = graph.find_layer(name)
         channels = layer.in_channels if axis == "in" else layer.out_channels
@@ -110,6 +128,7 @@ def check_plan(graph: Graph, plan: UpdatePlan) -> None:
     strangers = [chosen.layer for chosen in plan.channels if plan.pool and chosen.layer not in plan.pool]
     if strangers:
         raise PlanError(f"the plan trains {', '.join(strangers)}, which is not in its pool; add it to the pool")
+    check_keeps(graph, plan)
 
 
 def whole_classifier(graph: Graph, plan: UpdatePlan) -> ChannelSet | None:
@@ -136,6 +155,7 @@ class _Differentiation:
         self.by_node = {layer.node: layer for layer in graph.layers}
         self.channels = {chosen.layer: chosen for chosen in plan.channels}
         self.biases = set(plan.biases)
+        self.ways = ways_of(plan.keeps)
         self.through = set(through)
         classifier = whole_classifier(graph, plan)
         if classifier is not None:
@@ -165,11 +185,19 @@ class _Differentiation:
 
     def _kept_input(self, node: Node, layer: Layer, chosen: ChannelSet) -> Kept:
         source = node.inputs[0]
+        if layer.name in self.ways:
+            return self._compressed(node, layer, chosen, self.ways[layer.name])
         everything = len(chosen.indices) == layer.in_channels or not layer.keeps_channels(chosen.axis)
         if everything or self._is_input(source):
             return self.value(node, source)
         elements = len(chosen.indices) * layer.channel_input_elements
         return Kept(node.name, node.layer, source, self.root[source], "channels", elements)
+
+    def _compressed(self, node: Node, layer: Layer, chosen: ChannelSet, way: Way) -> Kept:
+        channels = len(chosen.indices) if layer.keeps_channels(chosen.axis) else layer.in_channels
+        compressed = Compressed(way, modes_of(self.graph, layer), channels)
+        source, elements = node.inputs[0], compressed.elements(1)
+        return Kept(node.name, node.layer, source, self.root[source], "compressed", elements, compressed=compressed)
 
     def _is_input(self, name: str) -> bool:
         return isinstance(self.graph.node[self.root[name]].op, ops.Input)

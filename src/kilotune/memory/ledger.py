@@ -7,11 +7,14 @@ import numpy as np
 
 from kilotune.errors import PlanError
 from kilotune.graph.backward import BackwardStep, StepGraph, check_plan
-from kilotune.graph.node import Graph, Layer
+from kilotune.graph.keeping import modes_of, ways_of
+from kilotune.graph.node import Graph
+from kilotune.graph.way import Way
 from kilotune.memory.arena import Arena, pack
+from kilotune.memory.cost import chosen_cost, unit_cost
 from kilotune.memory.lifetime import Timeline
 from kilotune.units import DTYPE_BYTES
-from kilotune.update_plan import ChannelSet, UpdatePlan
+from kilotune.update_plan import Axis, Keep, UpdatePlan
 
 # Tensors of the parameter's size that each optimiser keeps.
 OPTIMIZER_SLOTS = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adagrad": 1, "adam": 2, "adamw": 2}
@@ -89,20 +92,7 @@ def ledger(graph: Graph, plan: UpdatePlan, batch: int = 1, accounting: Accountin
     Raises PlanError where the plan does not fit the network.
     """
     check_plan(graph, plan)
-    accounting = accounting or Accounting(batch=batch)
-    layout = Layout.of(
-        graph, plan.pool or tuple(c.layer for c in plan.channels), plan.biases, plan.classifier, accounting
-    )
-    return layout.report(plan)
-
-
-def selected_elements(layer: Layer, chosen: ChannelSet) -> tuple[int, int]:
-    """(weights, inputs) that the ``selection`` ledger charges for a channel set."""
-    n_channels = len(chosen.indices)
-    if chosen.axis == "in":
-        return n_channels * layer.channel_weight_elements, n_channels * layer.channel_input_elements
-    inputs = n_channels * layer.channel_input_elements if layer.keeps_channels("out") else layer.input_elements
-    return n_channels * layer.neuron_weight_elements, inputs
+    return Layout.of_plan(graph, plan, accounting or Accounting(batch=batch)).report(plan)
 
 
 @dataclass(frozen=True)
@@ -115,33 +105,62 @@ class Layout:
     timeline: Timeline
     arena: Arena
     fixed_resident: dict[str, int]
+    pool: tuple[str, ...]
+    ways: dict[str, Way]
 
     @classmethod
     def of(
-        cls, graph: Graph, pool: tuple[str, ...], biases: tuple[str, ...], classifier: bool, accounting: Accounting
+        cls,
+        graph: Graph,
+        pool: tuple[str, ...],
+        biases: tuple[str, ...],
+        classifier: bool,
+        accounting: Accounting,
+        keeps: tuple[Keep, ...] = (),
     ) -> "Layout":
-        """Lay out the step for every draw from the layers ``pool``."""
-        step_graph = StepGraph.of(graph, UpdatePlan((), biases, classifier), through=pool)
+        """Lay out the step for every draw from the layers ``pool``, whose inputs are kept as ``keeps`` says."""
+        always = tuple(keep for keep in keeps if keep.layer == graph.classifier)
+        step_graph = StepGraph.of(graph, UpdatePlan((), biases, classifier, keeps=always), through=pool)
         timeline = Timeline(step_graph, accounting.batch, accounting.element_bytes)
         return cls(
             graph,
             accounting,
             timeline,
             pack(timeline.buffers, len(timeline.names)),
-            _resident(graph, step_graph, accounting),
+            _resident(graph, step_graph, accounting) | {"keeping": _classifier_state(step_graph, accounting)},
+            pool,
+            ways_of(keeps),
         )
+
+    @classmethod
+    def of_plan(cls, graph: Graph, plan: UpdatePlan, accounting: Accounting) -> "Layout":
+        """Lay out the step for ``plan`` and all that its policy may draw later."""
+        pool = plan.pool or tuple(chosen.layer for chosen in plan.channels)
+        return cls.of(graph, pool, plan.biases, plan.classifier, accounting, plan.keeps)
 
     def stack(self, plan: UpdatePlan) -> np.ndarray:
         """Bytes of kept channels, and of weight gradients that do not stay, at each step (steps,)."""
         stack = self._passing.copy()
         for chosen in plan.channels:
-            layer = self.graph.find_layer(chosen.layer)
-            weights, inputs = selected_elements(layer, chosen)
-            born, read = self.timeline.forward_at[layer.node], self.timeline.backward_at[layer.node]
-            stack[born : read + 1] += inputs * self.accounting.batch * self.accounting.element_bytes
+            node = self.graph.find_layer(chosen.layer).node
+            cost = chosen_cost(self.graph, chosen, self.ways, self.accounting.batch)
+            born, read = self.timeline.forward_at[node], self.timeline.backward_at[node]
+            stack[born : read + 1] += cost.kept * self.accounting.element_bytes
             if not self.accounting.accumulate:
-                stack[read] += weights * self.accounting.element_bytes
+                stack[read] += cost.weights * self.accounting.element_bytes
         return stack
+
+    def _state(self, plan: UpdatePlan) -> int:
+        """Elements that ways of keeping hold from one step to the next for the pool, of layers not drawn too."""
+        channels = dict.fromkeys(self.pool, 0)
+        for chosen in plan.channels:
+            layer = self.graph.layer[chosen.layer]
+            channels[layer.name] = len(chosen.indices) if layer.keeps_channels(chosen.axis) else layer.in_channels
+        layers = {name: self.graph.layer[name] for name in channels if name in self.ways}
+        return sum(
+            self.ways[name].state(modes_of(self.graph, layer), self.accounting.batch, channels[name])
+            for name, layer in layers.items()
+        )
 
     @cached_property
     def _passing(self) -> np.ndarray:
@@ -155,18 +174,18 @@ class Layout:
 
     def report(self, plan: UpdatePlan) -> LedgerReport:
         """The ledger of one draw in this layout."""
-        sets = [(self.graph.find_layer(c.layer), c) for c in plan.channels]
-        elements = [selected_elements(layer, chosen) for layer, chosen in sets]
-        weights = sum(w for w, _ in elements)
-        resident = dict(self.fixed_resident)
-        resident |= _trained_kinds("overlay", weights, self.accounting) | {"policy": plan.state_bytes}
+        costs = [chosen_cost(self.graph, chosen, self.ways) for chosen in plan.channels]
+        weights = sum(cost.weights for cost in costs)
+        resident = dict(self.fixed_resident) | _trained_kinds("overlay", weights, self.accounting)
+        resident["policy"] = plan.state_bytes
+        resident["keeping"] += self._state(plan) * self.accounting.element_bytes
         stack = self.stack(plan)
         occupied = self.arena.extent + stack
         peak = int(np.lexsort((self.arena.live, occupied))[-1])
         step_graph = StepGraph.of(self.graph, plan)
         return LedgerReport(
             weights,
-            sum(a for _, a in elements),
+            sum(cost.kept + cost.state for cost in costs),
             step_graph.saved_bytes(self.accounting.batch),
             _by_layer(step_graph, self.accounting.batch),
             int(occupied[peak]) + sum(resident.values()),
@@ -195,20 +214,28 @@ class Layout:
                 alive[self.timeline.forward_at[layer.node] : self.timeline.backward_at[layer.node] + 1, column] = True
         return alive
 
-    def worst_bytes(self, caps: np.ndarray, elements: int, state_bytes: int) -> int:
-        """Most bytes that any draw takes: at most ``caps`` input channels of each layer, ``elements`` weights and inputs.
+    def worst_bytes(self, caps: np.ndarray, elements: int, state_bytes: int, axis: Axis = "in") -> int:
+        """Most bytes that any draw takes: at most ``caps`` units of each layer along ``axis``, ``elements`` in all.
 
+        elements: weights and inputs of the units, and what all layers with a cap are charged once, drawn or not.
         At each step the fullest draw is bounded by the fractional knapsack, so the result is never too small.
         """
-        body = self.graph.body
-        weight = np.array([layer.channel_weight_elements for layer in body])
-        inputs = np.array([layer.channel_input_elements for layer in body])
-        numbers = weight * self.accounting.resident_copies + self._spans * inputs * self.accounting.batch
+        body, batch = self.graph.body, self.accounting.batch
+        one, many = (
+            [unit_cost(self.graph, layer, axis, self.ways.get(layer.name), n) for layer in body] for n in (1, batch)
+        )
+        weight = np.array([cost.weight for cost in one])
+        inputs = np.array([cost.kept.unit + cost.state.unit for cost in one])
+        resident = weight * self.accounting.resident_copies + np.array([cost.state.unit for cost in many])
+        numbers = resident + self._spans * np.array([cost.kept.unit for cost in many])
         if not self.accounting.accumulate:
             for column, layer in enumerate(body):
                 if layer.node in self.timeline.backward_at:
                     numbers[self.timeline.backward_at[layer.node], column] += weight[column]
-        most = _knapsack(numbers, weight + inputs, caps, elements) * self.accounting.element_bytes
+        once = self._spans * np.array([cost.kept.once for cost in many]) + np.array([cost.state.once for cost in many])
+        left = elements - int((caps > 0) @ np.array([cost.kept.once + cost.state.once for cost in one]))
+        most = _knapsack(numbers, weight + inputs, caps, left) + once @ (caps > 0)
+        most *= self.accounting.element_bytes
         return int((self.arena.extent + self._passing + most).max()) + sum(self.fixed_resident.values()) + state_bytes
 
 
@@ -238,6 +265,13 @@ def _resident(graph: Graph, step_graph: StepGraph, accounting: Accounting) -> di
     return _trained_kinds("bias", elements["bias"], accounting) | _trained_kinds(
         "classifier", elements["classifier"], accounting
     )
+
+
+def _classifier_state(step_graph: StepGraph, accounting: Accounting) -> int:
+    """Bytes that the way of keeping the classifier's input holds from one step to the next."""
+    kept = (one.compressed for one in step_graph.kept if one.compressed)
+    elements = (one.way.state(one.modes, accounting.batch, one.channels) for one in kept)
+    return sum(elements) * accounting.element_bytes
 
 
 def _trained_kinds(kind: str, elements: int, accounting: Accounting) -> dict[str, int]:

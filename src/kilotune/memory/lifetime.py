@@ -188,7 +188,7 @@ class Timeline:
     def _masks(self) -> Iterator[Buffer]:
         for step in self.step_graph.steps:
             for kept in step.kept:
-                if kept.form in ("mask", "argmax", "statistics"):
+                if kept.form in ("compressed", "mask", "argmax", "statistics"):
                     born, read = self.forward_at[kept.node], self.backward_at[kept.node]
                     yield Buffer(kept.name, aligned(kept.nbytes(self.batch)), "mask", kept.layer, born, read)
 

@@ -28,12 +28,10 @@ def saved_by_layer(step: Any, x: Tensor, y: Tensor) -> dict[str, int]:
     """The same for what ``prepare`` returned, by layer; the loss is the entry ``"loss"``."""
     with _recording() as tensors:
         logits = step(x)
-    things = {kept.name: kept for kept in step.program.step_graph.kept}
     by_layer: dict[str, int] = {}
-    for name, tensor in zip(step.program.kept_names, tensors, strict=True):
-        if things[name].counted:
-            layer = things[name].layer
-            by_layer[layer] = by_layer.get(layer, 0) + tensor.untyped_storage().nbytes()
+    for kept, tensor in zip(step.program.kept, tensors, strict=True):
+        if kept.counted:
+            by_layer[kept.layer] = by_layer.get(kept.layer, 0) + tensor.untyped_storage().nbytes()
     del logits
     return {**by_layer, "loss": saved_bytes(step, x, y) - sum(by_layer.values())}
 

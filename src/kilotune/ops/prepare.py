@@ -9,8 +9,11 @@ from kilotune.errors import ShapeError
 from kilotune.graph import node as ops
 from kilotune.graph.backward import StepGraph, check_plan, whole_classifier
 from kilotune.graph.capture import capture
+from kilotune.graph.keeping import ways_of
 from kilotune.graph.node import Graph
+from kilotune.graph.way import Way
 from kilotune.ops.forward import FORWARD, Weights
+from kilotune.ops.place import Memory
 from kilotune.ops.program import Program, StepFunction
 from kilotune.ops.replan import move_optimizer
 from kilotune.ops.slices import LiveBias, LiveWeight, Slice, bias_name, bias_offset, folded, norm_scale, norm_shift
@@ -50,6 +53,7 @@ class Step(nn.Module):
         self._weights = {node.name: self._running_weights(node.op) for node in graph.nodes}
         self._make_constants()
         self.live: dict[str, nn.Parameter] = {}
+        self.memories: dict[str, Memory] = {}
         self._build(plan)
 
     @property
@@ -189,8 +193,16 @@ class Step(nn.Module):
             layer.name: self._live_bias(layer.name, old_live) for layer in self.graph.layers if layer.name in biases
         }
         self._register()
+        self.memories = {name: self._memory(name, way) for name, way in ways_of(plan.keeps).items()}
         places = {name: place for place, name in enumerate(self.live)}
-        self.program = Program(step_graph, self._weights, self._live_weights, live_biases, places, self._converted)
+        self.program = Program(
+            step_graph, self._weights, self._live_weights, live_biases, places, self.memories, self._converted
+        )
+
+    def _memory(self, layer: str, way: Way) -> Memory:
+        """What the layer's way of keeping remembers, unless it is kept another way from now on."""
+        memory = self.memories.get(layer)
+        return memory if memory and memory.way == way else Memory(way)
 
     def _live_weight(self, name: str, chosen: ChannelSet, old: dict[str, LiveWeight]) -> LiveWeight:
         if name in old and old[name].slice.chosen == chosen:

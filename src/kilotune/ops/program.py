@@ -1,55 +1,32 @@
 """A StepGraph turned into calls on tensors: a forward pass that keeps what the plan needs, and a backward pass that stops
 at the deepest trained layer."""
 
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from kilotune.graph import node as ops
-from kilotune.graph.backward import BackwardStep, Kept, StepGraph, root_of
-from kilotune.graph.node import Graph, Node
+from kilotune.graph.backward import Kept, StepGraph
 from kilotune.ops.backward import BACKWARD
 from kilotune.ops.forward import FORWARD, FORWARD_KEEPING, Weights
+from kilotune.ops.instructions import (
+    BackwardCall,
+    compile_backward,
+    compile_forward,
+    compressed_places,
+    n_parts,
+    root_node,
+)
 from kilotune.ops.keep import cut_channels
 from kilotune.ops.linear import bias_grad, conv2d_live_grad, linear_live_grad
+from kilotune.ops.place import Memory
 from kilotune.ops.slices import LiveBias, LiveWeight
+from kilotune.ops.ways import WAYS
 
 _LIVE_GRAD: dict[str, Callable[..., Tensor]] = {"conv2d": conv2d_live_grad, "linear": linear_live_grad}
 
-# Operations that write fresh memory, so that the next one may work in place.
-_FRESH = {"conv2d", "linear", "batch_norm", "add", "mul"}
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One node of the forward pass, what to keep after it, and the values nobody reads any more.
-
-    own: name of what the node's forward pass itself makes (mask, window positions, statistics).
-    whole: (name, value) of values kept as they are. slices: (name, value, axis, index) of channels kept.
-    """
-
-    node: Node
-    weights: Weights
-    own: str | None
-    whole: tuple[tuple[str, str], ...]
-    slices: tuple[tuple[str, str, int, Tensor], ...]
-    dead: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class BackwardCall:
-    """One node of the backward pass with its trained slice and bias, as places in the list of live gradients."""
-
-    step: BackwardStep
-    weights: Weights
-    live: LiveWeight | None
-    bias: LiveBias | None
-    sliced: bool
-    live_place: int
-    bias_place: int
+Parts = dict[str, list[Tensor]]
 
 
 class Program:
@@ -62,6 +39,7 @@ class Program:
         live_weights: dict[str, LiveWeight],
         live_biases: dict[str, LiveBias],
         places: dict[str, int],
+        memories: dict[str, Memory],
         convert: Callable[[Tensor], Tensor],
     ):
         self.step_graph = graph
@@ -69,14 +47,21 @@ class Program:
         self._source = graph.graph.nodes[0].name
         self._weights = weights
         self.live: list[LiveWeight | LiveBias] = [*live_weights.values(), *live_biases.values()]
-        self.kept_names = [
-            kept.name for kept in graph.kept if kept.counted or isinstance(_root(graph, kept).op, ops.Input)
+        # What the tensors kept belong to, in their order; a compressed input is several tensors.
+        self.kept = [
+            kept
+            for kept in graph.kept
+            if kept.counted or isinstance(root_node(graph, kept).op, ops.Input)
+            for _ in range(n_parts(kept))
         ]
         self._constants = {
             name: weight for name in graph.graph.constants if (weight := weights[name].weight) is not None
         }
-        self._instructions = _compile_forward(graph, weights, live_weights)
-        self._calls = [_compile_backward(step, weights, live_weights, live_biases, places) for step in graph.steps]
+        inputs = compressed_places(graph, live_weights, memories)
+        self._instructions = compile_forward(graph, weights, live_weights, inputs)
+        self._calls = [
+            compile_backward(step, weights, live_weights, live_biases, places, inputs) for step in graph.steps
+        ]
         self._n_gradients = len(places)
         self._infos = {node.name: node.output for node in graph.graph.nodes}
 
@@ -100,33 +85,42 @@ class Program:
                 del values[name]
         return values[self.step_graph.graph.output]
 
-    def forward_keeping(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits, and what backward needs in the order of ``kept_names``."""
+    def forward_keeping(self, x: Tensor) -> tuple[Tensor, list[Tensor], Parts]:
+        """Logits, what backward needs in the order of ``kept``, and what it needs that stays from step to step."""
         values, n = self._start(x)
-        kept: dict[str, Tensor] = {self._source: x}  # The image is kept as it came: no bytes beside it.
+        kept: dict[str, list[Tensor]] = {self._source: [x]}  # The image is kept as it came: no bytes beside it.
+        resident: Parts = {}
         for call in self._instructions:
             node, inputs = call.node, [values[i] for i in call.node.inputs]
             for name, value, axis, index in call.slices:
-                kept[name] = cut_channels(values[value], axis, index)
+                kept[name] = [cut_channels(values[value], axis, index)]
+            for name, value, place in call.compressed:
+                kept[name], resident[name] = WAYS[place.way.name].keep(values[value], place)
             if call.own is None:
                 values[node.name] = FORWARD[node.op.kind](node, call.weights, inputs, n)
             else:
-                values[node.name], kept[call.own] = FORWARD_KEEPING[node.op.kind](node, call.weights, inputs, n)
+                values[node.name], own = FORWARD_KEEPING[node.op.kind](node, call.weights, inputs, n)
+                kept[call.own] = [own]
             for name, value in call.whole:
-                kept.setdefault(name, values[value])
+                kept.setdefault(name, [values[value]])
             for name in call.dead:
                 del values[name]
-        return values[self.step_graph.graph.output], [kept[name] for name in self.kept_names]
+        names = dict.fromkeys(thing.name for thing in self.kept)
+        return values[self.step_graph.graph.output], [part for name in names for part in kept[name]], resident
 
     def _start(self, x: Tensor) -> tuple[dict[str, Tensor], int]:
         start = self._convert(x) if self._infos[self._source].is_float else x
         return {self._source: start, **self._constants}, x.shape[0]
 
-    def backward(self, saved: tuple[Tensor, ...], dy: Tensor, n: int) -> list[Tensor | None]:
+    def backward(self, saved: tuple[Tensor, ...], resident: Parts, dy: Tensor, n: int) -> list[Tensor | None]:
         """Gradients of the live parameters, from dL/dlogits."""
-        kept = dict(zip(self.kept_names, saved, strict=True)) | self._constants
+        kept = {name: [weight] for name, weight in self._constants.items()}
+        for thing, part in zip(self.kept, saved, strict=True):
+            kept.setdefault(thing.name, []).append(part)
+        for name, parts in resident.items():
+            kept[name].extend(parts)
         if self._source in kept:
-            kept[self._source] = self._convert(kept[self._source])
+            kept[self._source] = [self._convert(kept[self._source][0])]
         grads: list[Tensor | None] = [None] * self._n_gradients
         flowing = {self.step_graph.graph.output: dy}
         for call in self._calls:
@@ -134,105 +128,48 @@ class Program:
             gradient = flowing.pop(node.name)
             self._live_grads(call, kept, gradient, grads, n)
             if any(call.step.wanted):
-                things = [self._fetch(thing, kept, n) for thing in call.step.kept]
                 shapes = [self._infos[name].at(n) for name in node.inputs]
-                results = BACKWARD[node.op.kind](node, call.weights, gradient, things, call.step.wanted, shapes)
+                results = self._input_grads(call, kept, gradient, shapes, n)
                 for name, result in zip(node.inputs, results, strict=True):
                     if result is not None:
                         flowing[name] = flowing[name] + result if name in flowing else result
         return grads
 
-    def _fetch(self, thing: Kept, kept: dict[str, Tensor], n: int) -> Tensor:
+    def _fetch(self, thing: Kept, kept: Parts, n: int) -> Tensor:
+        part = kept[thing.name][0]
         # A value kept in the memory layout channels_last has no view in another shape.
-        return kept[thing.name].reshape(self._infos[thing.value].at(n)) if thing.form == "value" else kept[thing.name]
+        return part.reshape(self._infos[thing.value].at(n)) if thing.form == "value" else part
 
-    def _live_grads(self, call: BackwardCall, kept: dict, dy: Tensor, grads: list[Tensor | None], n: int) -> None:
+    def _input_grads(
+        self, call: BackwardCall, kept: Parts, dy: Tensor, shapes: list[tuple[int, ...]], n: int
+    ) -> list[Tensor | None]:
+        node = call.step.node
+        if call.place is not None and (input_grad := WAYS[call.place.way.name].input_grad):
+            return [input_grad(call.place, call.weights.weight, dy, shapes[0])]
+        things = [self._fetch(thing, kept, n) for thing in call.step.kept]
+        return BACKWARD[node.op.kind](node, call.weights, dy, things, call.step.wanted, shapes)
+
+    def _live_grads(self, call: BackwardCall, kept: Parts, dy: Tensor, grads: list[Tensor | None], n: int) -> None:
         op = call.step.node.op
         if call.live is not None:
-            x = self._fetch(call.step.kept[0], kept, n)
-            grad = _LIVE_GRAD[op.kind](op, call.live.slice.chosen, call.live.slice.index, x, dy, call.sliced)
+            thing = call.step.kept[0]
+            if call.place is not None:
+                grad = WAYS[call.place.way.name].weight_grad(call.place, kept[thing.name], dy)
+            else:
+                chosen, index = call.live.slice.chosen, call.live.slice.index
+                grad = _LIVE_GRAD[op.kind](op, chosen, index, self._fetch(thing, kept, n), dy, call.sliced)
             grads[call.live_place] = grad if call.live.scale is None else grad * call.live.scale
         if call.bias is not None:
             grad = bias_grad(op.kind, dy)
             grads[call.bias_place] = grad if call.bias.scale is None else grad * call.bias.scale
 
 
-def _root(graph: StepGraph, kept: Kept) -> Node:
-    return graph.graph.node[kept.root]
-
-
-def _compile_forward(
-    step_graph: StepGraph, weights: dict[str, Weights], live_weights: dict[str, LiveWeight]
-) -> list[Instruction]:
-    graph = step_graph.graph
-    keeps: dict[str, list[Kept]] = {}
-    for kept in step_graph.kept:
-        if kept.root not in graph.constants:
-            keeps.setdefault(kept.node, []).append(kept)
-    last = {name: node.name for node in graph.nodes for name in node.inputs}
-    work_in_place = _in_place(graph, {kept.root for kept in step_graph.kept if kept.form == "value"})
-    instructions = []
-    for node in graph.nodes:
-        if isinstance(node.op, ops.Input) or node.name in graph.constants:
-            continue
-        own = weights.setdefault(node.name, Weights())
-        own.inplace = node.name in work_in_place
-        dead = tuple({name for name in node.inputs if last[name] == node.name})
-        things = keeps.get(node.name, [])
-        made = next((kept.name for kept in things if kept.form not in ("value", "channels")), None)
-        whole = tuple((kept.name, kept.value) for kept in things if kept.form == "value")
-        slices = tuple(_cut(kept, node, live_weights) for kept in things if kept.form == "channels")
-        instructions.append(Instruction(node, own, made, whole, slices, dead))
-    return instructions
-
-
-def _cut(kept: Kept, node: Node, live_weights: dict[str, LiveWeight]) -> tuple[str, str, int, Tensor]:
-    axis = len(node.output.shape) - 1 if isinstance(node.op, ops.Linear) else 1
-    return kept.name, kept.value, axis, live_weights[kept.layer].slice.index
-
-
-def _in_place(graph: Graph, kept_whole: set[str]) -> set[str]:
-    """Nodes that may overwrite their first input: fresh memory, read by nobody else, not kept."""
-    root = root_of(graph)
-    readers = Counter(root[name] for node in graph.nodes for name in node.inputs)
-    chosen = set()
-    for node in graph.nodes:
-        if isinstance(node.op, ops.Activation | ops.Add):
-            source = root[node.inputs[0]]
-            fresh = graph.node[source].op.kind in _FRESH and source == node.inputs[0]
-            if fresh and readers[source] == 1 and source not in kept_whole and source != node.name:
-                chosen.add(node.name)
-    return chosen
-
-
-def _compile_backward(
-    step: BackwardStep,
-    weights: dict[str, Weights],
-    live_weights: dict[str, LiveWeight],
-    live_biases: dict[str, LiveBias],
-    places: dict[str, int],
-) -> BackwardCall:
-    layer = step.node.layer
-    live = live_weights.get(layer) if step.channels else None
-    bias = live_biases.get(layer) if step.bias else None
-    sliced = bool(step.kept) and step.kept[0].form == "channels"
-    return BackwardCall(
-        step,
-        weights.setdefault(step.node.name, Weights()),
-        live,
-        bias,
-        sliced,
-        places.get(f"{layer}.weight", -1),
-        places.get(f"{layer}.bias", -1),
-    )
-
-
 class StepFunction(torch.autograd.Function):
-    """The whole step as one autograd function; saves exactly ``Program.kept_names``."""
+    """The whole step as one autograd function; saves exactly ``Program.kept``."""
 
     @staticmethod
     def forward(ctx, program: Program, x: Tensor, *live: Tensor) -> Tensor:
-        logits, saved = program.forward_keeping(x)
+        logits, saved, ctx.resident = program.forward_keeping(x)
         ctx.save_for_backward(*saved)
         ctx.program, ctx.n = program, x.shape[0]
         ctx.versions = [tensor._version for tensor in live]
@@ -251,5 +188,5 @@ class StepFunction(torch.autograd.Function):
             raise RuntimeError(
                 "train() or eval() was called between forward and backward; call it before or after both"
             )
-        grads = ctx.program.backward(ctx.saved_tensors, dy, ctx.n)
+        grads = ctx.program.backward(ctx.saved_tensors, ctx.resident, dy, ctx.n)
         return None, None, *grads

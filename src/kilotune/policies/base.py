@@ -1,17 +1,20 @@
 """What a policy is: a frozen value that turns a budget into channels, with its memory passed in and out."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
 from kilotune.errors import RankingError, TrainingError
+from kilotune.graph.keeping import keep_all
 from kilotune.graph.node import Graph
 from kilotune.memory.cost import ChannelTable
 from kilotune.policies.ranking import Metric, Ranking, find_ranking, structural
 from kilotune.rng import Pcg32
-from kilotune.update_plan import ChannelSet
+from kilotune.update_plan import Axis, ChannelSet, Keep
 
 Redraw = Literal["never", "epoch", "step"]
 
@@ -25,22 +28,36 @@ class Task:
     """What a policy chooses from: the network, the cost of its channels, and a layer ranking where one is needed.
 
     front: first row of the table that a policy with ``fronts`` may train; the rows before it are left out.
+    keeps: how layers keep their inputs, should they be trained; costs are under these.
     """
 
     graph: Graph
     table: ChannelTable
     ranking: Ranking | None = None
     front: int = 0
+    keeps: tuple[Keep, ...] = ()
 
     @classmethod
-    def of(cls, graph: Graph, ranking: Ranking | None = None) -> "Task":
+    def of(cls, graph: Graph, ranking: Ranking | None = None, keep: str | Mapping[str, str] | None = None) -> "Task":
         """The task of a network: with ``ranking``, else the committed ranking of this network, else one from shapes.
 
-        Raises RankingError if ``ranking`` belongs to another network.
+        keep: as ``graph.keeping.keep_all`` takes it. Raises RankingError if ``ranking`` belongs to another network, and
+        PlanError if inputs cannot be kept as asked.
         """
         if ranking is not None:
             ranking.check(graph)
-        return cls(graph, ChannelTable.of(graph), ranking or find_ranking(graph) or structural(graph))
+        keeps = keep_all(graph, keep)
+        table = ChannelTable.of(graph, keeps=keeps)
+        return cls(graph, table, ranking or find_ranking(graph) or structural(graph), keeps=keeps)
+
+    @cached_property
+    def neurons(self) -> ChannelTable:
+        """The cost of output neurons."""
+        return ChannelTable.of(self.graph, "out", self.keeps)
+
+    def units(self, axis: Axis) -> ChannelTable:
+        """The cost of what is chosen along ``axis``."""
+        return self.neurons if axis == "out" else self.table
 
     def scores(self, metric: Metric) -> np.ndarray:
         """Score of each row of the table (layers,). Raises RankingError if the task has no ranking."""
@@ -65,8 +82,8 @@ class Task:
 class Bound:
     """Everything that any draw of a policy at one size stays within; worst cases are computed from this.
 
-    caps: most input channels each row of the table can contribute (layers,), zero outside the pool.
-    elements: most weights + inputs of one draw together, elements.
+    caps: most units (of the policy's axis) each row of the table can contribute (layers,), zero outside the pool.
+    elements: most weights + inputs of one draw together, and what each layer of the pool is charged once, elements.
     biases: layers whose bias is trained. classifier: whether the classifier is.
     state_elements: numbers kept between draws (stored norms, traversal orders).
     """
@@ -97,10 +114,12 @@ class Policy(Protocol):
     """The interface of every policy. ``size`` orders the selections a policy can make from small to large:
     elements for policies that spend a budget, the index of a scheme or the number of layers for the others.
 
+    axis: whether it chooses input channels ("in") or output neurons ("out").
     redraw: when a new selection is due by default. observes: what ``observe`` is to be told.
     """
 
     name: ClassVar[str]
+    axis: ClassVar[Axis] = "in"
     redraw: ClassVar[Redraw] = "never"
     observes: ClassVar[Observation] = "nothing"
 

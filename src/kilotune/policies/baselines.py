@@ -101,4 +101,4 @@ def _last(task: Task, n_biases: int, with_weights: int) -> Bound:
     """The biases of the last ``n_biases`` layers and all channels of the last ``with_weights`` layers."""
     n_layers = len(task.table.names)
     caps = np.where(np.arange(n_layers) >= n_layers - with_weights, task.table.channels, 0)
-    return Bound(tuple(caps.tolist()), int(caps @ task.table.cost), task.last_biases(n_biases))
+    return Bound(tuple(caps.tolist()), task.table.total(caps), task.last_biases(n_biases))

@@ -53,7 +53,7 @@ class Dgsu(Policy):
         """Exactly what every draw takes."""
         counts = self._counts(task.table, size)
         state = int(task.table.channels[counts > 0].sum()) if self.traversal == "cyclic" else 0
-        elements = int(counts @ task.table.cost)
+        elements = task.table.total(counts)
         return Bound(tuple(counts.tolist()), elements, task.last_biases(self.biases), state_elements=state)
 
     def draw(self, task: Task, size: int, state: State, rng: Pcg32) -> tuple[ChannelSet, ...]:

@@ -1,6 +1,6 @@
 """From a budget to a running selection: the largest size of a policy whose every draw provably fits."""
 
-from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from kilotune.policies.base import Bound, Policy, State, Task
 from kilotune.policies.ranking import Ranking
 from kilotune.rng import Pcg32
 from kilotune.units import format_bytes
-from kilotune.update_plan import Budget, Ledger, UpdatePlan
+from kilotune.update_plan import Budget, Keep, Ledger, UpdatePlan
 
 WORTH = 3 / 4
 """The first layers are left out only where with them less than this part of the largest selection would fit."""
@@ -47,12 +47,17 @@ class Fitting:
         """The memory of one step in which any draw within ``bound`` can run."""
         key = (self.pool(bound), bound.biases, bound.classifier)
         if key not in self._layouts:
-            self._layouts[key] = Layout.of(self.task.graph, *key, self.accounting)
+            self._layouts[key] = Layout.of(self.task.graph, *key, self.accounting, self.keeps(bound))
         return self._layouts[key]
 
     def pool(self, bound: Bound) -> tuple[str, ...]:
         """Layers that may be drawn from."""
         return tuple(name for name, cap in zip(self.task.table.names, bound.caps, strict=True) if cap)
+
+    def keeps(self, bound: Bound) -> tuple[Keep, ...]:
+        """How the layers that may be drawn from, and the classifier, keep their inputs."""
+        trained = {*self.pool(bound), self.task.graph.classifier if bound.classifier else None}
+        return tuple(keep for keep in self.task.keeps if keep.layer in trained)
 
     def worst(self, size: int) -> WorstCase:
         """Most that any draw at ``size`` takes, in both ledgers."""
@@ -60,7 +65,8 @@ class Fitting:
 
     def _worst(self, bound: Bound) -> WorstCase:
         caps = np.array(bound.caps, dtype=np.int64)
-        return WorstCase(bound.elements, self.layout(bound).worst_bytes(caps, bound.elements, self.state_bytes(bound)))
+        total = self.layout(bound).worst_bytes(caps, bound.elements, self.state_bytes(bound), self.policy.axis)
+        return WorstCase(bound.elements, total)
 
     def state_bytes(self, bound: Bound) -> int:
         """RAM of what the policy remembers between draws."""
@@ -86,8 +92,16 @@ class Fitting:
     def _largest(self, budget: Budget) -> int | None:
         for run in reversed(self.policy.runs(self.task)):
             if run and self.cost(run[0], budget) <= budget.nbytes:
-                return run[bisect_right(run, budget.nbytes, key=lambda size: self.cost(size, budget)) - 1]
+                return self._last_that_fits(run, budget)
         return None
+
+    def _last_that_fits(self, run: range, budget: Budget) -> int:
+        """By bisection; it fits even where costs do not rise all along ``run``, whose first size does."""
+        low, high = 0, len(run) - 1
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.cost(run[middle], budget) <= budget.nbytes else (low, middle - 1)
+        return run[low]
 
     def without_front(self, budget: Budget) -> "Fitting":
         """This policy without its first layers, as few of them as let at least ``WORTH`` of the largest selection fit.
@@ -148,9 +162,14 @@ class Selector:
         seed: int = 0,
         accounting: Accounting | None = None,
         ranking: Ranking | None = None,
+        keep: str | Mapping[str, str] | None = None,
     ) -> "Selector":
-        """The largest selection of ``policy`` of which every draw fits ``budget``. Raises BudgetError if none does."""
-        fitting = Fitting(Task.of(graph, ranking), policy, accounting or Accounting()).without_front(budget)
+        """The largest selection of ``policy`` of which every draw fits ``budget``, inputs kept as ``keep`` says.
+
+        Raises BudgetError if none does, PlanError if inputs cannot be kept so.
+        """
+        task = Task.of(graph, ranking, keep)
+        fitting = Fitting(task, policy, accounting or Accounting()).without_front(budget)
         return cls(fitting, fitting.largest(budget), Pcg32(seed))
 
     @property
@@ -197,11 +216,12 @@ class Selector:
         sets = self.policy.draw(self.fitting.task, self.size, self.memory, self.rng)
         pool = self.fitting.pool(bound)
         fixed = pool == tuple(chosen.layer for chosen in sets)
-        return UpdatePlan(sets, bound.biases, bound.classifier, () if fixed else pool, self.fitting.state_bytes(bound))
+        state_bytes, keeps = self.fitting.state_bytes(bound), self.fitting.keeps(bound)
+        return UpdatePlan(sets, bound.biases, bound.classifier, () if fixed else pool, state_bytes, keeps)
 
     def observe(self, plan: UpdatePlan, norms: dict[str, np.ndarray]) -> None:
         """Take in the gradient norms (k,) of the channels of ``plan``, by layer."""
-        table = self.fitting.task.table
+        table = self.fitting.task.units(self.policy.axis)
         trained = [chosen for chosen in plan.channels if chosen.layer in norms]
         if trained:
             values = np.concatenate([norms[chosen.layer] for chosen in trained])
@@ -242,11 +262,13 @@ def plan(
     seed: int = 0,
     ranking: Ranking | None = None,
     accounting: Accounting | None = None,
+    keep: str | Mapping[str, str] | None = None,
     **options: object,
 ) -> UpdatePlan:
     """The first plan that ``policy`` draws on ``graph`` under ``budget``; ``options`` are those of the policy.
 
-    Raises BudgetError if not even the smallest selection fits, PlanError for an unknown policy or option.
+    keep: how trained layers keep their inputs, such as "int8" or "hosvd:0.8", or such texts by layer; None: exactly.
+    Raises BudgetError if not even the smallest selection fits, PlanError for an unknown policy, option or way of keeping.
     """
-    selector = Selector.fit(graph, make(policy, **options), Budget.parse(budget, ledger), seed, accounting, ranking)
-    return selector.draw()
+    chosen, limit = make(policy, **options), Budget.parse(budget, ledger)
+    return Selector.fit(graph, chosen, limit, seed, accounting, ranking, keep).draw()

@@ -9,7 +9,7 @@ from msgspec import Meta
 from kilotune.errors import PlanError
 from kilotune.policies.base import Task
 from kilotune.policies.published import find_network
-from kilotune.policies.spend import SpendingPolicy, affordable, cut
+from kilotune.policies.spend import SpendingPolicy, affordable, cut, once_places
 
 LayerSet = Literal["all", "rgn", "lara"]
 
@@ -53,12 +53,16 @@ class PooledPolicy(SpendingPolicy):
         rows = affordable(task, self.layers(task), size)
         if self.layer_set != "lara":
             return rows
-        pool_cost = np.cumsum(task.table.cost[rows] * task.table.channels[rows])
+        table = task.table
+        pool_cost = np.cumsum(table.once[rows] + table.cost[rows] * table.channels[rows])
         return rows[: self.k or int(np.searchsorted(pool_cost, size / self.alpha_opt)) + 1]
 
     def runs(self, task: Task) -> list[range]:
         """By LaRa cut where a layer becomes affordable: it may take the place of another one among the top K."""
-        return cut(self.sizes(task), task.table.cost.tolist()) if self.layer_set == "lara" else super().runs(task)
+        if self.layer_set != "lara":
+            return super().runs(task)
+        table, rows = task.table, self.layers(task)
+        return cut(self.sizes(task), [*once_places(table, rows), *(table.once + table.cost).tolist()])
 
     def _rgn_k(self, task: Task, ranked: np.ndarray) -> int:
         network = find_network(task.graph) if self.share is None else None

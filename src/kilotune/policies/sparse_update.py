@@ -76,7 +76,7 @@ def scheme_bound(task: Task, scheme: Scheme, rows: list[int]) -> Bound:
         caps[rows[index]] = floor(task.table.channels[rows[index]] * ratio)
     layers = [task.graph.body[row] for row in rows[len(rows) - scheme.n_bias :]]
     biases = tuple(layer.name for layer in layers if layer.has_bias)
-    return Bound(tuple(caps.tolist()), int(caps @ task.table.cost), biases)
+    return Bound(tuple(caps.tolist()), task.table.total(caps), biases)
 
 
 def best_channels(table: ChannelTable, row: int, n_channels: int) -> np.ndarray:

@@ -13,7 +13,9 @@ from kilotune.errors import BudgetError
 from kilotune.memory.cost import ChannelTable
 from kilotune.policies.base import Bound, Policy, State, Task
 from kilotune.rng import Pcg32
-from kilotune.update_plan import ChannelSet
+from kilotune.update_plan import Axis, ChannelSet
+
+_UNIT = {"in": "channel", "out": "neuron"}
 
 
 def spend(order: Iterable[int], cost: np.ndarray, budget: int) -> np.ndarray:
@@ -30,20 +32,29 @@ def spend(order: Iterable[int], cost: np.ndarray, budget: int) -> np.ndarray:
     return np.array(taken, dtype=np.int64)
 
 
-def affordable(task: Task, rows: np.ndarray, budget: int) -> np.ndarray:
-    """Those of ``rows`` from the task's front on of which one channel fits ``budget``; others could only stop the walk.
+ONCE_SHARE = 0.5
+"""Of a budget, the most that a pool of several layers may be charged once: the rest is left to what is chosen of them."""
 
+
+def affordable(task: Task, rows: np.ndarray, budget: int, axis: Axis = "in") -> np.ndarray:
+    """Those of ``rows`` from the task's front on of which one unit fits ``budget``; others could only stop the walk.
+
+    Layers that are charged once are taken, best first, while these charges leave a share of the budget to their units.
     Raises BudgetError if there is none.
     """
-    table, rows = task.table, rows[rows >= task.front]
-    kept = rows[table.cost[rows] <= budget]
+    table, rows = task.units(axis), rows[rows >= task.front]
+    alone = table.once + table.cost
+    kept = rows[alone[rows] <= budget]
     if not len(kept):
-        cheapest = rows[np.argmin(table.cost[rows])]
+        cheapest = rows[np.argmin(alone[rows])]
         raise BudgetError(
-            f"{budget:,} elements cannot hold a single channel: the cheapest one, in {table.names[cheapest]}, costs "
-            f"{table.cost[cheapest]:,} elements; raise the budget, lower the input size, or train the classifier only"
+            f"{budget:,} elements cannot hold a single {_UNIT[axis]}: the cheapest one, in {table.names[cheapest]}, costs "
+            f"{alone[cheapest]:,} elements; raise the budget, lower the input size, or train the classifier only"
         )
-    return kept
+    several = int(np.searchsorted(np.cumsum(table.once[kept]), ONCE_SHARE * budget, side="right"))
+    kept = kept[: max(1, several)]
+    fits = kept[table.cost[kept] <= budget - table.once[kept].sum()]
+    return fits if len(fits) else kept[:1]
 
 
 def cut(sizes: range, places: Iterable[int]) -> list[range]:
@@ -72,7 +83,7 @@ class SpendingPolicy(Policy):
 
     def pool(self, task: Task, size: int) -> np.ndarray:
         """Rows that draws at ``size`` choose from. Raises BudgetError if no channel fits."""
-        return affordable(task, self.layers(task), size)
+        return affordable(task, self.layers(task), size, self.axis)
 
     def fronts(self, task: Task) -> list[int]:
         """Without none, the first, the first two ... of its layers."""
@@ -80,19 +91,25 @@ class SpendingPolicy(Policy):
 
     def sizes(self, task: Task) -> range:
         """From one channel of the cheapest layer to all channels, in elements; empty where there is no layer."""
-        rows = self.layers(task)
+        table, rows = task.units(self.axis), self.layers(task)
         rows = rows[rows >= task.front]
-        cost = task.table.cost[rows]
         if not len(rows):
             return range(0)
-        return range(int(cost.min()), int(cost @ task.table.channels[rows]) + 1)
+        smallest = (table.once + table.cost)[rows].min()
+        return range(int(smallest), table.total(_only(table, rows)) + 1)
+
+    def runs(self, task: Task) -> list[range]:
+        """Cut where one more layer can be charged once."""
+        table, rows = task.units(self.axis), self.layers(task)
+        return cut(self.sizes(task), [*once_places(table, rows), *(table.once + table.cost)[table.once > 0].tolist()])
 
     def bound(self, task: Task, size: int) -> Bound:
         """Of each layer of the pool, as many channels as the whole budget buys; together no more than the budget."""
-        table, rows = task.table, self.pool(task, size)
+        table, rows = task.units(self.axis), self.pool(task, size)
+        left = size - int(table.once[rows].sum())
         caps = np.zeros_like(table.channels)
-        caps[rows] = np.minimum(table.channels[rows], size // table.cost[rows])
-        elements = min(size, int(table.cost[rows] @ table.channels[rows]))
+        caps[rows] = np.minimum(table.channels[rows], left // table.cost[rows])
+        elements = min(size, table.total(_only(table, rows)))
         biases = task.last_biases(self.biases)
         return Bound(tuple(caps.tolist()), elements, biases, state_elements=self.state_elements(table, rows))
 
@@ -102,9 +119,24 @@ class SpendingPolicy(Policy):
 
     def draw(self, task: Task, size: int, state: State, rng: Pcg32) -> tuple[ChannelSet, ...]:
         """Channels along ``order`` until the next does not fit; the same ones again if this policy draws only once."""
-        table = task.table
+        table = task.units(self.axis)
         if self.redraw != "never" or not state.chosen:
-            ids = np.concatenate([table.ids(row) for row in np.sort(self.pool(task, size))])
-            state.chosen = spend(self.order(task, ids, state, rng), table.channel_cost, size).tolist()
+            rows = np.sort(self.pool(task, size))
+            ids = np.concatenate([table.ids(row) for row in rows])
+            left = size - int(table.once[rows].sum())
+            state.chosen = spend(self.order(task, ids, state, rng), table.channel_cost, left).tolist()
         state.draws += 1
         return table.to_sets(np.array(state.chosen, dtype=np.int64))
+
+
+def _only(table: ChannelTable, rows: np.ndarray) -> np.ndarray:
+    """All units of ``rows`` and none of the others (layers,)."""
+    counts = np.zeros_like(table.channels)
+    counts[rows] = table.channels[rows]
+    return counts
+
+
+def once_places(table: ChannelTable, rows: np.ndarray) -> list[int]:
+    """Sizes from which one, two ... of the first ``rows`` may be charged once; none where nothing is charged once."""
+    once = table.once[rows]
+    return np.ceil(np.cumsum(once[once > 0]) / ONCE_SHARE).astype(np.int64).tolist()

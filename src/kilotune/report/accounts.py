@@ -1,7 +1,9 @@
 """What a plan costs, as text: layer by layer, both ledgers, and what is alive when."""
 
+from kilotune.graph.keeping import ways_of
 from kilotune.graph.node import Graph
-from kilotune.memory.ledger import Layout, LedgerReport, selected_elements
+from kilotune.memory.cost import chosen_cost
+from kilotune.memory.ledger import Layout, LedgerReport
 from kilotune.report.picture import picture, step_name
 from kilotune.report.table import text_table
 from kilotune.units import format_bytes, kib
@@ -11,11 +13,12 @@ from kilotune.update_plan import UpdatePlan
 def layers_text(graph: Graph, plan: UpdatePlan, report: LedgerReport) -> str:
     """A row for each layer that the plan trains, in the ``selection`` ledger; "kept" is what autograd keeps for it."""
     rows: list[list[object]] = []
-    element_bytes = report.accounting.element_bytes
+    element_bytes, ways = report.accounting.element_bytes, ways_of(plan.keeps)
     for chosen in plan.channels:
         layer = graph.find_layer(chosen.layer)
         n_channels = {"in": layer.in_channels, "out": layer.out_channels}[chosen.axis]
-        weights, inputs = selected_elements(layer, chosen)
+        weights, kept, state = chosen_cost(graph, chosen, ways)
+        inputs = kept + state
         share = f"{len(chosen.indices)}/{n_channels}"
         rows.append([chosen.layer, chosen.axis, share, weights, inputs, (weights + inputs) * element_bytes])
     rows.append(["sum", "", "", report.weight_elements, report.activation_elements, report.selection_bytes])

@@ -2,12 +2,14 @@
 
 from kilotune.graph.backward import StepGraph, whole_classifier
 from kilotune.graph.node import Graph
-from kilotune.memory.ledger import OPTIMIZER_SLOTS, Accounting, selected_elements
+from kilotune.memory.cost import chosen_cost
+from kilotune.memory.ledger import OPTIMIZER_SLOTS, Accounting
 from kilotune.update_plan import UpdatePlan
 
 # How ``graph.backward`` calls what is kept -> how it is shown.
 _KEPT = {
     "channels": "kept channels",
+    "compressed": "kept channels",
     "value": "kept whole",
     "mask": "masks",
     "argmax": "masks",
@@ -45,7 +47,7 @@ def _add(layers: Breakdown, layer: str, kind: str, nbytes: int) -> None:
 
 def _trained(graph: Graph, plan: UpdatePlan) -> dict[str, int]:
     """Trained numbers by layer: slices, biases, the classifier."""
-    trained = {one.layer: selected_elements(graph.layer[one.layer], one)[0] for one in plan.channels}
+    trained = {one.layer: chosen_cost(graph, one, {}).weights for one in plan.channels}
     for layer in plan.biases:
         trained[layer] = trained.get(layer, 0) + graph.layer[layer].out_channels
     if whole_classifier(graph, plan) and graph.classifier:

@@ -1,0 +1,100 @@
+"""The ways of keeping a layer's input for backward: a table, and how a way is written."""
+
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from math import ceil, prod
+from typing import Annotated, ClassVar
+
+import msgspec
+from msgspec import Meta
+
+from kilotune.errors import PlanError
+from kilotune.graph.low_rank import Asi, Hosvd, Lance, Svd
+from kilotune.graph.way import Charge, Modes, Share, Way
+
+
+@dataclass(frozen=True)
+class Quantised(Way):
+    """A whole number of some bits per element, and a float32 scale per channel."""
+
+    bits: ClassVar[int]
+
+    def bound(self, modes: Modes, batch: int) -> Charge:
+        """The numbers, packed, and the scale."""
+        return Charge(0, ceil(modes.positions(batch) * self.bits / 32) + 1)
+
+
+@dataclass(frozen=True)
+class Int8(Quantised):
+    """Eight bits per element, rounded stochastically."""
+
+    name: ClassVar[str] = "int8"
+    bits: ClassVar[int] = 8
+
+
+@dataclass(frozen=True)
+class Int4(Quantised):
+    """Four bits per element, rounded stochastically."""
+
+    name: ClassVar[str] = "int4"
+    bits: ClassVar[int] = 4
+
+
+@dataclass(frozen=True)
+class Pruned(Way):
+    """The ``share`` of the elements that is largest in magnitude, and a bit per element that says which (Back Razor)."""
+
+    name: ClassVar[str] = "prune"
+    share: Share
+
+    def bound(self, modes: Modes, batch: int) -> Charge:
+        """The values, and the bits."""
+        positions = modes.positions(batch)
+        return Charge(0, self.values(positions) + ceil(positions / 32))
+
+    def values(self, positions: int) -> int:
+        """Values kept per channel on average; together they are the largest of all channels."""
+        return ceil(self.share * positions)
+
+
+@dataclass(frozen=True)
+class Filtered(Way):
+    """Sums over the patches of the input that belong to ``patch`` x ``patch`` outputs (gradient filtering)."""
+
+    name: ClassVar[str] = "filter"
+    patch: Annotated[int, Meta(ge=2)]
+
+    def bound(self, modes: Modes, batch: int) -> Charge:
+        """One element per patch."""
+        patches = prod(ceil(size / self.patch) for size in modes.output_hw)
+        return Charge(0, modes.at(batch)[modes.batch_axis] * patches)
+
+    def check(self, layer: str, kind: str, modes: Modes) -> None:
+        """Patches need positions."""
+        if kind == "linear":
+            raise PlanError(
+                f"{layer} is a linear layer; gradient filtering ({self}) is defined on convolutions, keep it another way"
+            )
+
+
+WAYS: dict[str, type[Way]] = {way.name: way for way in (Int8, Int4, Pruned, Filtered, Svd, Hosvd, Asi, Lance)}
+
+
+@lru_cache
+def parse_way(text: str) -> Way:
+    """``hosvd:0.8``, ``svd:0.9:0.5``, ``asi:8``, ``asi:1x8x4x4``, ``lance:8``, ``filter:2``, ``prune:0.1``, ``int8`` as a way.
+
+    Raises PlanError for an unknown way, and for values that it does not take.
+    """
+    name, *values = text.split(":")
+    if name not in WAYS:
+        raise PlanError(f"there is no way of keeping {name!r} (in {text!r}); choose from {', '.join(WAYS)}")
+    names = [field.name for field in fields(WAYS[name])]
+    shape = ":".join([name, *(field.upper() for field in names)])
+    if len(values) > len(names):
+        raise PlanError(f"{text!r} has too many values; write {shape}")
+    given = {key: value.split("x") if key == "ranks" else value for key, value in zip(names, values, strict=False)}
+    try:
+        return msgspec.convert(given, type=WAYS[name], strict=False)
+    except msgspec.ValidationError as error:
+        raise PlanError(f"{text!r} is no way of keeping: {error}; write {shape}") from error

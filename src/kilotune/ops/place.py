@@ -1,0 +1,66 @@
+"""Where an input is kept: the layer, the trained slice that will read it, and what it holds from step to step."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from kilotune.graph.backward import Compressed
+from kilotune.graph.node import Conv2d, Linear
+from kilotune.graph.way import Way
+from kilotune.ops.keep import cut_channels
+from kilotune.ops.linear import conv2d_live_grad, linear_live_grad
+from kilotune.ops.slices import Slice
+
+
+@dataclass
+class Memory:
+    """What a layer's way of keeping holds from step to step.
+
+    factors: by mode, (d, r). seen: forward passes so far; capped: those in which the data asked for more than the cap.
+    """
+
+    way: Way
+    factors: dict[int, Tensor] = field(default_factory=dict)
+    seen: int = 0
+    capped: int = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """One layer's input on its way to the weight gradient of ``slice``."""
+
+    op: Conv2d | Linear
+    slice: Slice
+    compressed: Compressed
+    memory: Memory
+
+    @property
+    def way(self) -> Way:
+        """How it is kept."""
+        return self.compressed.way
+
+    @property
+    def channel_axis(self) -> int:
+        """Axis of the input that holds the channels."""
+        return self.compressed.modes.channel_axis
+
+    @property
+    def batch_axis(self) -> int:
+        """Axis of the input that grows with the batch."""
+        return self.compressed.modes.batch_axis
+
+    @property
+    def sliced(self) -> bool:
+        """Whether only some channels are kept."""
+        return self.compressed.channels < self.compressed.modes.channels
+
+    def cut(self, x: Tensor) -> Tensor:
+        """The channels of the input that are kept."""
+        return cut_channels(x, self.channel_axis, self.slice.index) if self.sliced else x
+
+    def live_grad(self, x: Tensor, dy: Tensor, op: Conv2d | Linear | None = None) -> Tensor:
+        """Gradient of the slice, channel-major, from what ``cut`` gave and dL/dy."""
+        chosen, index, op = self.slice.chosen, self.slice.index, op or self.op
+        if isinstance(op, Linear):
+            return linear_live_grad(op, chosen, index, x, dy, self.sliced)
+        return conv2d_live_grad(op, chosen, index, x, dy, self.sliced)
