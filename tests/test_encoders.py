@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from kilotune.graph.backward import StepGraph
-from kilotune.graph.capture import capture
+from kilotune.graph.capture import capture, example_of
 from kilotune.memory.ledger import ledger
 from kilotune.memory.lifetime import Timeline
 from kilotune.memory.measure import saved_by_layer, saved_bytes
 from kilotune.ops.prepare import prepare
+from kilotune.train.loop import FineTuner
 from kilotune.update_plan import ChannelSet, UpdatePlan
 from tests.oracles.dense import FLOAT64_TOLERANCE, dense_gradients, everything, expected_gradients, relative_error
 from tests.oracles.networks import randomise
@@ -111,6 +112,14 @@ def examples(name: str, n: int = 3, dtype=torch.float32) -> tuple[torch.Tensor, 
     return ids.masked_fill(torch.arange(N_TOKENS) > 4 + y[:, None], PADDING), y
 
 
+def lesson(name: str, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images or texts that show their class: by their brightness, by every second token."""
+    x, y = examples(name, n)
+    if x.is_floating_point():
+        return x + 2 * y[:, None, None, None] - 2, y
+    return torch.where((torch.arange(N_TOKENS) % 2 == 0) & x.ne(PADDING), 3 + y[:, None], x), y
+
+
 @cache
 def captured(name: str):
     return capture(build(name), examples(name)[0])
@@ -150,6 +159,23 @@ def test_kept_bytes_are_those_of_the_ledger(name):
             assert saved_bytes(step, *examples(name, n)) == report.saved_bytes
 
 
+@pytest.mark.parametrize("name", ["vit", "swin", "bert with padding"])
+def test_fine_tuning_under_a_budget(name):
+    """The loss falls, no draw is above the budget, and the bytes kept are those of the ledger, draw after draw."""
+    x, y = lesson(name, 24)
+    budget = {"vit": 110_000, "swin": 700_000, "bert with padding": 60_000}[name]
+    fields = {"warmup_epochs": 1, "optimizer": "adam", "lr": 0.01, "device": "cpu", "channels_last": False}
+    tuner = FineTuner(build(name), x[:1], budget=budget, policy="medyate", seed=1, **fields)
+    before = tuner.evaluate([(x, y)])
+    record = tuner.fit([(x[i : i + 8], y[i : i + 8]) for i in (0, 8, 16)], [(x, y)], epochs=6, quiet=True)
+    assert record.epochs[-1].val_loss < 0.7 * before.loss
+    assert record.ledger.worst_total_bytes <= budget
+    assert len({epoch.channels for epoch in record.epochs}) > 1
+    assert (
+        saved_bytes(tuner.step, x[:4], y[:4].clone()) == ledger(tuner.graph, tuner.selection.plan, batch=4).saved_bytes
+    )
+
+
 def test_the_mask_of_padding_matters():
     """Else the test of gradients would not see whether it is there."""
     x, _ = examples("bert")
@@ -164,3 +190,33 @@ def test_what_no_input_changes_has_no_buffer():
     assert {node.name for node in tables} <= graph.constants
     buffers = Timeline(StepGraph.of(graph, everything(graph))).buffers
     assert not {buffer.name for buffer in buffers} & graph.constants
+
+
+PUBLISHED = {
+    "bert": (
+        lambda: transformers.BertForSequenceClassification(transformers.BertConfig()), (128,),
+        (85_524_480, 10_617_600, 83_712), 96_225_792,
+    ),
+    "roberta": (
+        lambda: transformers.RobertaForSequenceClassification(transformers.RobertaConfig()), (128,),
+        (85_524_480, 10_617_600, 83_712), 96_225_792,
+    ),
+    "swin_t": (
+        lambda: pytest.importorskip("torchvision.models").swin_t(), (3, 128, 128),
+        (27_431_424, 4_418_688, 39_840), 31_889_952,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_totals(name):
+    """TraDy's totals of transformers, term by term: weights, inputs at 128 tokens or 128x128 pixels, and biases."""
+    make, shape, terms, published = PUBLISHED[name]
+    graph = capture(make(), example_of(shape))
+    weights = sum(layer.weight_elements for layer in graph.body)
+    inputs = sum(layer.input_elements for layer in graph.body)
+    biases = sum(layer.out_channels for layer in graph.body if layer.has_bias)
+    assert (weights, inputs, biases) == terms
+    assert graph.selection_total_elements == weights + inputs
+    assert sum(terms) == published

@@ -35,6 +35,19 @@ class Odd(nn.Module):
     def forward(self, x):
         return self.head(torch.cumsum(torch.erfinv(self.conv(x)), 1).mean((2, 3)))
 
+class Reader(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.embed = nn.Embedding(20, 16)
+        self.encoder = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(16, classes)
+
+    def forward(self, ids):
+        return self.head(self.encoder(self.embed(ids)).mean(1))
+
+def reader(classes=3):
+    return Reader(classes)
+
 def number():
     return 3
 """
@@ -84,11 +97,24 @@ def write_npz(path: Path, n_classes: int = 3, side: int = 8) -> None:
     np.savez(path, **arrays)
 
 
+def write_texts(path: Path, n_classes: int = 3, length: int = 6, n_tokens: int = 20) -> None:
+    """48 training and 24 test texts in which one token in two tells the class."""
+    draws = np.random.default_rng(0)
+    arrays = {}
+    for part, n_texts in (("train", 48), ("test", 24)):
+        labels = np.arange(n_texts) % n_classes
+        texts = draws.integers(n_classes, n_tokens, (n_texts, length))
+        arrays[f"y_{part}"] = labels
+        arrays[f"x_{part}"] = np.where(np.arange(length) % 2, labels[:, None], texts)
+    np.savez(path, **arrays)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with ``cli_network.py`` and ``data.npz``."""
+    """The current folder, with ``cli_network.py``, ``data.npz`` and ``texts.npz``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KILOTUNE_DATA", raising=False)
     Path("cli_network.py").write_text(MODULE)
     write_npz(Path("data.npz"))
+    write_texts(Path("texts.npz"))
     return tmp_path

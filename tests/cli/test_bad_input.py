@@ -37,6 +37,29 @@ CASES = {
     "inspect: wrong channels": Case(("inspect", NET, "--input", "3x8x8"), 1, "check the input size"),
     "inspect: input too small": Case(("inspect", NET, "--input", "1x1x1"), 1, "cannot be traced on a batch of 1x1x1"),
     "inspect: unreadable size": Case(("inspect", NET, "--input", "8by8"), 2, "'8by8' is not an input size; write"),
+    "inspect: two axes": Case(("inspect", NET, "--input", "8x8"), 2, "or a number of token ids"),
+    "inspect: tokens for an image network": Case(
+        ("inspect", NET, "--input", "8"), 1, "cannot be traced on a batch of 8"
+    ),
+    "plan: an encoder without a length": Case(
+        ("plan", "cli_network:reader", "--budget", "9KiB"), 1, "with --input, for token ids their number"
+    ),
+    "finetune: images for an encoder": Case(
+        ("finetune", "--model", "cli_network:reader", "--data", "data.npz", "--input", "6"), 1, "data.npz has images"
+    ),
+    "finetune: unknown token": Case(
+        ("finetune", "--model", "cli_network:reader", "--data", "strange.npz"),
+        1,
+        "has the token id 20, but Reader knows",
+    ),
+    "finetune: negative token": Case(
+        ("finetune", "--model", "cli_network:reader", "--data", "negative.npz"), 1, "ids count from 0"
+    ),
+    "prune: tokens": Case(
+        ("prune", "cli_network:reader", "--input", "6", "--ratio", "0.5", "--out", "s.safetensors"),
+        2,
+        "networks for images",
+    ),
     "inspect: size of zero": Case(("inspect", NET, "--input", "1x0x8"), 2, "'1x0x8' is not an input size"),
     "inspect: no such weights": Case(("inspect", NET, "--weights", "w.pt"), 1, "there is no weight file 'w.pt'"),
     "inspect: corrupt weights": Case(("inspect", NET, "--weights", "broken.pt"), 1, "broken.pt is corrupt"),
@@ -184,6 +207,9 @@ def trouble(folder: Path) -> Path:
     np.savez("half.npz", x_train=np.zeros((2, 8, 8), np.uint8))
     colour = np.zeros((6, 8, 8, 3), np.uint8)
     np.savez("colour.npz", x_train=colour, x_test=colour, y_train=np.arange(6) % 3, y_test=np.arange(6) % 3)
+    labels = {"y_train": np.arange(6) % 3, "y_test": np.arange(6) % 3}
+    for name, token in (("strange.npz", 20), ("negative.npz", -1)):
+        np.savez(name, x_train=np.full((6, 6), 3), x_test=np.full((6, 6), token), **labels)
     Path("plan.json").write_text(UpdatePlan((ChannelSet("conv9", "in", (0,)),)).to_json())
     Path("wide.json").write_text(UpdatePlan((ChannelSet("3", "in", (6,)),)).to_json())
     Ranking("some_network", "0" * 16, ("a",), (1.0,), (1.0,), "test", 1).save(Path("ranking.json"))

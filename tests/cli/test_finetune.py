@@ -48,6 +48,25 @@ def test_text_has_a_row_for_each_epoch_and_the_result(kilotune, folder):
     assert shown == f"accuracy {record.accuracy:.2%}, loss {record.epochs[-1].val_loss:.4f}, 24 images\n"
 
 
+def test_an_encoder_of_texts(kilotune, folder):
+    """inspect, plan, finetune, eval, rank and doctor, the input being a number of token ids."""
+    net = "cli_network:reader"
+    layers = kilotune("inspect", net, "--input", "6", "--json").json
+    assert layers["input"] == [6]
+    assert [layer["input_hw"] for layer in layers["layers"]] == [[6, 1]] * 4 + [[1, 1]]
+    planned = kilotune("plan", net, "--budget", "24KiB", "--input", "6", "--json").json
+    assert planned["worst_case"]["total_bytes"] <= 24 * 1024
+    tune = ["finetune", "--model", net, "--data", "texts.npz", "--budget", "24KiB", "--batch-size", "8"]
+    result = kilotune(*tune, "--epochs", "6", "--lr", "0.01", "--optimizer", "adam", "--json").json
+    losses = [epoch["val_loss"] for epoch in result["epochs"]]
+    assert losses[-1] < losses[0]
+    assert result["accuracy"] > result["accuracy_before"]
+    assert result["ledger"]["worst_total_bytes"] <= 24 * 1024
+    assert kilotune("eval", result["run"], "--data", "texts.npz", "--json").json["accuracy"] == result["accuracy"]
+    assert kilotune("rank", net, "--data", "texts.npz", "--out", "r.json", "--epochs", "1", "--json").code == 0
+    assert kilotune("doctor", net, "--input", "6", "--json").json["passed"]
+
+
 def test_options_reach_the_recipe(kilotune, folder):
     more = ["--policy", "random", "--redraw", "2", "--train-limit", "16", "--eval-limit", "12", "--seed", "5"]
     result = kilotune(*COMMON, "--epochs", "1", "--input", "1x8x8", *more, "--threads", "2", "--json").json

@@ -39,6 +39,14 @@ def test_labels_belong_to_their_images():
         assert torch.equal((pixels[:, 0, 0, 0] * 255).round().long() % 3, labels)
 
 
+def test_texts_come_as_they_are():
+    split = Split(torch.arange(23 * 4).view(23, 4), torch.arange(23))
+    for ids, labels in Batches(split, 5, None).epoch(1):
+        assert ids.dtype == torch.int64
+        assert torch.equal(ids[:, 0], 4 * labels)
+    assert len(list(Batches(split, 5, None, shuffle=False))) == 5
+
+
 def test_evaluation_visits_every_image_once_in_order():
     batches = Batches(numbered(23), 5, Augment(4, mean=(0.0,), std=(1.0,)), shuffle=False)
     assert len(batches) == 5

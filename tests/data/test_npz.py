@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from kilotune.data.sets import load
 from kilotune.errors import DataError
@@ -43,13 +44,23 @@ def test_grey_images(tmp_path):
     assert dataset.train.images.shape == (6, 1, 5, 7)
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint16])
+def test_texts(tmp_path, dtype):
+    ids = np.arange(30, dtype=dtype).reshape(6, 5)
+    dataset = load(save(tmp_path, arrays() | {"x_train": ids, "x_test": ids[:3]}))
+    assert dataset.train.is_text
+    assert dataset.train.images.dtype == torch.int64
+    assert dataset.test.images.tolist() == ids[:3].tolist()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x_train": np.zeros((6, 5, 7, 3), np.float32)}, "x_train is float32; images must be uint8"),
+        ({"x_train": np.zeros((6, 5, 7, 3), np.float32)}, r"x_train is float32 \(6, 5, 7, 3\); images must be uint8"),
         ({"x_train": np.zeros((6, 5, 7, 4), np.uint8)}, r"shape \(6, 5, 7, 4\); it must be"),
         ({"x_train": np.zeros((6, 3, 7, 3), np.uint8)}, "plain which"),
         ({"x_train": np.zeros((6, 5), np.uint8)}, r"shape \(6, 5\)"),
+        ({"x_train": np.full((6, 5), -2)}, "the token id -2; ids count from 0"),
         ({"x_train": np.uint8(3)}, "one per image"),
         ({"x_test": np.zeros((3, 8, 8, 3), np.uint8)}, r"test images are \(3, 8, 8\)"),
         ({"x_test": np.zeros((0, 5, 7, 3), np.uint8), "y_test": np.zeros(0, int)}, "at least one"),

@@ -22,6 +22,14 @@ Y = torch.arange(12) % 4
 DATA = [{"pixel_values": x, "labels": y} for x, y in zip(X, Y, strict=True)]
 
 
+IDS = torch.where(torch.arange(6) < 4 + Y[:, None] % 2, 5 + Y[:, None], 1)  # padded with token 1
+TEXTS = [{"input_ids": x, "labels": y} for x, y in zip(IDS, Y, strict=True)]
+
+
+def trainer_data(sparse) -> list[dict[str, torch.Tensor]]:
+    return TEXTS if sparse.main_input_name == "input_ids" else DATA
+
+
 class Watch(transformers.TrainerCallback):
     """Compares at each step what the optimiser holds with what is live, and the bytes with the ledger."""
 
@@ -32,18 +40,21 @@ class Watch(transformers.TrainerCallback):
         step = self.sparse.step
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         assert held == {id(p) for p in step.parameters()}
-        assert saved_bytes(step, X[:1].clone(), Y[:1].clone()) == self.sparse.redrawing.figures().saved_bytes
+        x = next(iter(trainer_data(self.sparse)[0].values()))[None].clone()
+        assert saved_bytes(step, x, Y[:1].clone()) == self.sparse.redrawing.figures().saved_bytes
         self.plans.append(step.plan)
 
 
-def train(model, tmp_path, **fields):
-    sparse = SparseModel(model, X[:1], budget=9000, ledger="selection", **fields)
+def train(model, tmp_path, example=X[:1], **fields):
+    sparse = SparseModel(model, example, **{"budget": 9000, "ledger": "selection", **fields})
     watch = Watch(sparse)
     arguments = transformers.TrainingArguments(
         tmp_path, num_train_epochs=3, per_device_train_batch_size=2, gradient_accumulation_steps=2, learning_rate=1e-2,
         save_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True, logging_strategy="no",
     )  # fmt: skip
-    trainer = transformers.Trainer(sparse, arguments, train_dataset=DATA, callbacks=[RedrawCallback(sparse), watch])
+    trainer = transformers.Trainer(
+        sparse, arguments, train_dataset=trainer_data(sparse), callbacks=[RedrawCallback(sparse), watch]
+    )
     trainer.train()
     return watch, trainer
 
@@ -102,3 +113,21 @@ def test_a_model_of_theirs(tmp_path):
     assert trained
     assert changed <= {f"{layer}.weight" for layer in trained} | {"classifier.1.weight", "classifier.1.bias"}
     assert "classifier.1.weight" in changed
+
+
+def test_a_text_model_of_theirs_is_shown_its_padding(tmp_path):
+    torch.manual_seed(0)
+    configuration = transformers.RobertaConfig(
+        vocab_size=12, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=12, num_labels=4, pad_token_id=1, hidden_dropout_prob=0.0,
+    )  # fmt: skip
+    model = transformers.RobertaForSequenceClassification(configuration).eval()
+    watch, trainer = train(model, tmp_path, IDS[:1], budget=2**20)
+    assert watch.plans
+    step = watch.sparse.step.eval()
+    with torch.no_grad():
+        expected = model(IDS, attention_mask=IDS.ne(1)).logits
+        assert torch.allclose(step(IDS), expected, atol=1e-5)
+        assert not torch.allclose(expected, model(IDS).logits, atol=1e-3)
+    losses = [trainer.evaluate(TEXTS)["eval_loss"]]
+    assert losses[0] < torch.log(torch.tensor(4.0))

@@ -97,6 +97,8 @@ def _batch(network: "Network", graph: "Graph", dataset: "Dataset | None", seed: 
 
     if dataset is None:
         return random_batch(graph, N_EXAMPLES, seed)
+    if dataset.train.is_text:
+        return dataset.train.images, dataset.train.labels
     height, width = graph.input.shape[2:]
     pixels = Augment((height, width), mean=(network.loaded.mean,), std=(network.loaded.std,))
     return pixels.evaluate(dataset.train.images), dataset.train.labels

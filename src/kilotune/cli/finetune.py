@@ -151,11 +151,10 @@ def _default_input(recipe: "Recipe") -> tuple[int, ...]:
     assert recipe.data is not None
     # Only the classes and the number of channels matter here: one training image, as small as possible.
     dataset = load(recipe.data, size=1, seed=recipe.seed, train_limit=1)
-    channels = dataset.train.images.shape[1]
     network = Network.load(recipe.model, recipe.weights, dataset.n_classes, recipe.seed)
-    ceiling = network.side_for(dataset)
-    if recipe.budget is None:
-        return channels, ceiling, ceiling
+    if recipe.budget is None or dataset.train.is_text:
+        return network.shape_for(dataset)
+    channels, ceiling, _ = network.shape_for(dataset)
     policy, budget = make(recipe.policy, **recipe.options), Budget.parse(recipe.budget, recipe.ledger)
     accounting = Accounting(optimizer=ledger_name(recipe))
     ranking = Ranking.load(Path(recipe.ranking)) if recipe.ranking else None

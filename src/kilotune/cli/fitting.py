@@ -67,6 +67,8 @@ class Fitter:
         try:
             return self._select(graph)
         except BudgetError as error:
+            if len(shape) == 1:  # a text has no smaller size
+                raise
             self.ceiling = min(shape[1:]) - 1
             smaller = self._largest() if self.budget.ledger == "total" else None
             if smaller is None:
@@ -125,7 +127,8 @@ class Fitter:
                 return graph
         shape = shape_text((self.channels, self.ceiling, self.ceiling))
         raise ShapeError(
-            f"{self.network.name} takes no square input up to {shape}; give the size it takes with --input"
+            f"{self.network.name} takes no square input up to {shape}; give the size it takes with --input, for token ids "
+            "their number"
         )
 
     def _classifier_hint(self) -> str:

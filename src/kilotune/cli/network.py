@@ -41,15 +41,20 @@ class Network:
             return self.side
         return max(dataset.train.images.shape[2:])
 
+    def shape_for(self, dataset: "Dataset") -> tuple[int, ...]:
+        """Shape of inputs for a data set: texts have their own, images ``side_for``."""
+        if dataset.train.is_text:
+            return tuple(dataset.train.images.shape[1:])
+        side = self.side_for(dataset)
+        return (dataset.train.images.shape[1], side, side)
+
     def capture(self, shape: tuple[int, ...]) -> "Graph":
-        """The network for inputs (c, h, w); raises as ``graph.capture`` does."""
-        import torch
+        """The network for inputs (c, h, w), or (t,) for token ids; raises as ``graph.capture`` does."""
+        from kilotune.graph.capture import capture, example_of
 
-        from kilotune.graph.capture import capture
-
-        return replace(capture(self.loaded.model, torch.zeros(1, *shape)), model=self.name)
+        return replace(capture(self.loaded.model, example_of(shape)), model=self.name)
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """``(3, 64, 64)`` -> ``"3x64x64"``."""
-    return "x".join(map(str, shape))
+    """``(3, 64, 64)`` -> ``"3x64x64"``, ``(128,)`` -> ``"128 tokens"``."""
+    return f"{shape[0]} tokens" if len(shape) == 1 else "x".join(map(str, shape))

@@ -1,7 +1,7 @@
 """Arguments that several commands share, each with one help text."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -9,19 +9,17 @@ from kilotune.errors import BudgetError
 from kilotune.units import parse_bytes
 
 
-class Shape(NamedTuple):
-    """Size of one input."""
-
-    channels: int
-    height: int
-    width: int
+class Shape(tuple[int, ...]):
+    """Size of one input: (c, h, w) of an image, (t,) of a text of t token ids."""
 
 
 def _parse_shape(text: str) -> Shape:
     sizes = text.lower().split("x")
-    if len(sizes) != 3 or not all(size.isdigit() and int(size) for size in sizes):
-        raise typer.BadParameter(f"{text!r} is not an input size; write channels x height x width, such as 3x128x128")
-    return Shape(*map(int, sizes))
+    if len(sizes) not in (1, 3) or not all(size.isdigit() and int(size) for size in sizes):
+        raise typer.BadParameter(
+            f"{text!r} is not an input size; write channels x height x width, such as 3x128x128, or a number of token ids"
+        )
+    return Shape(map(int, sizes))
 
 
 def _parse_budget(text: str) -> int:
@@ -57,7 +55,7 @@ Input = Annotated[
     typer.Option(
         parser=_parse_shape,
         metavar="CxHxW",
-        help="Input size [default: that of the weights, 128x128 where it is unknown]",
+        help="Input size; one number is a number of token ids [default: that of the weights, 128x128 where it is unknown]",
     ),
 ]
 FittingInput = Annotated[
@@ -65,9 +63,10 @@ FittingInput = Annotated[
     typer.Option(
         parser=_parse_shape,
         metavar="CxHxW",
-        help="Input size. Default with the total ledger: the largest square, in steps of 8 up to the size of the "
-        "weights (128 where it is unknown), at which the worst case of the policy fits the budget with at least 1/32 "
-        "of it spent on trained channels. Default with the selection ledger: 128x128, the size of the papers.",
+        help="Input size; one number is a number of token ids. Default for images with the total ledger: the largest "
+        "square, in steps of 8 up to the size of the weights (128 where it is unknown), at which the worst case of the "
+        "policy fits the budget with at least 1/32 of it spent on trained channels. Default with the selection ledger: "
+        "128x128, the size of the papers.",
     ),
 ]
 Budget = Annotated[
@@ -115,7 +114,10 @@ RankingFile = Annotated[
 ]
 Data = Annotated[
     str,
-    typer.Option(help="cifar10, cifar100, flowers102 or vww96 in $KILOTUNE_DATA, a folder of images, or an .npz file."),
+    typer.Option(
+        help="cifar10, cifar100, flowers102 or vww96 in $KILOTUNE_DATA, a folder of images, or an .npz file of images or "
+        "token ids."
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Decides every random choice.")]
 Optimizer = Annotated[str, typer.Option(help="sgd, momentum, rmsprop, adagrad, adam or adamw.")]

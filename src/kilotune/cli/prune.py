@@ -75,11 +75,13 @@ def prune(
         raise typer.BadParameter(f"{out} must end in .safetensors", param_hint="'--out'")
     settings = Settings(ratio, _ratios(layer), criterion, scope, round_to, seed)
     network = Network.load(model, weights, None, seed)
-    shape = input or options.Shape(3, network.side, network.side)
+    shape = input or options.Shape((3, network.side, network.side))
+    if len(shape) == 1:
+        raise typer.BadParameter("channels are pruned of networks for images; write CxHxW", param_hint="'--input'")
     loaded = network.loaded
     recovery = Recovery(
-        shape.height,
-        teacher_side or shape.height,
+        shape[1],
+        teacher_side or shape[1],
         detail,
         recover_epochs,
         recover_lr,

@@ -33,20 +33,17 @@ def rank(
     """
     from dataclasses import asdict, replace
 
-    import torch
-
     from kilotune.cli.network import Network
     from kilotune.data.sets import load
+    from kilotune.graph.capture import example_of
     from kilotune.train.rank import rank as measure
 
     use_threads(threads)
-    dataset = load(data, input and max(input[1:]), seed, train_limit)
+    dataset = load(data, max(input[1:], default=None) if input else None, seed, train_limit)
     network = Network.load(model, weights, dataset.n_classes, seed)
-    side = network.side_for(dataset)
-    shape = input or (dataset.train.images.shape[1], side, side)
     ranking = measure(
         network.loaded.model,
-        torch.zeros(1, *shape),
+        example_of(input or network.shape_for(dataset)),
         dataset,
         data,
         epochs,

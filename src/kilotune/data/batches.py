@@ -14,18 +14,18 @@ _RESIDENT_SHARE = 0.5
 
 
 class Batches:
-    """Float batches ``(n, c, h, w)`` and labels ``(n,)`` of a split, on ``device``.
+    """Float batches ``(n, c, h, w)``, or token ids ``(n, t)``, and labels ``(n,)`` of a split, on ``device``.
 
-    shuffle: as training wants them: a new order each epoch, augmented, the incomplete last batch left out. Otherwise as
-    evaluation does: every image once, in order, not augmented. Iterating goes on with ``next_epoch``, which a resumed
-    run sets. Raises DataError for a batch size below 1.
+    augment: None gives the examples as they are. shuffle: as training wants them: a new order each epoch, augmented, the
+    incomplete last batch left out. Otherwise as evaluation does: every image once, in order, not augmented. Iterating
+    goes on with ``next_epoch``, which a resumed run sets. Raises DataError for a batch size below 1.
     """
 
     def __init__(
         self,
         split: Split,
         batch_size: int,
-        augment: Augment,
+        augment: Augment | None,
         device: torch.device | str = "cpu",
         seed: int = 0,
         shuffle: bool = True,
@@ -57,8 +57,12 @@ class Batches:
         order = torch.randperm(n_images, generator=draws) if self.shuffle else torch.arange(n_images)
         for chosen in order.split(self.batch_size)[: len(self)]:
             images = self._images[chosen.to(self._images.device)].to(self.device)
-            pixels = self.augment.train(images, draws) if self.shuffle else self.augment.evaluate(images)
-            yield pixels, self._split.labels[chosen].to(self.device)
+            yield self._input(images, draws), self._split.labels[chosen].to(self.device)
+
+    def _input(self, images: Tensor, draws: torch.Generator) -> Tensor:
+        if self.augment is None:
+            return images
+        return self.augment.train(images, draws) if self.shuffle else self.augment.evaluate(images)
 
 
 def _fits(split: Split, device: torch.device) -> bool:

@@ -19,15 +19,20 @@ _SUBSET_STREAM = 1 << 41
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images ``(n, c, h, w)`` uint8 and labels ``(n,)`` int64, at least one. Raises DataError for anything else."""
+    """Images ``(n, c, h, w)`` uint8, or texts ``(n, t)`` of int64 token ids, at least one, and labels ``(n,)`` int64.
+
+    Raises DataError for anything else.
+    """
 
     images: Tensor
     labels: Tensor
 
     def __post_init__(self):
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4 or not self.images.numel():
+        is_image = self.images.dtype == torch.uint8 and self.images.ndim == 4
+        if not (is_image or (self.is_text and self.images.ndim == 2)) or not self.images.numel():
             raise DataError(
-                f"images must be uint8 (n, c, h, w), at least one; got {self.images.dtype} {tuple(self.images.shape)}"
+                "images must be uint8 (n, c, h, w) and texts int64 token ids (n, t), at least one; got "
+                f"{self.images.dtype} {tuple(self.images.shape)}"
             )
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
             raise DataError(
@@ -37,6 +42,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the examples are texts of token ids."""
+        return self.images.dtype == torch.int64
 
     @property
     def nbytes(self) -> int:

@@ -15,9 +15,10 @@ _CHANNELS = (1, 3)
 
 
 def read_npz(path: Path) -> Dataset:
-    """The data set in ``path``: uint8 ``x_train, x_test``, integer ``y_train, y_test``.
+    """The data set in ``path``: ``x_train, x_test``, integer ``y_train, y_test``.
 
-    Images are ``(n, h, w, c)`` or ``(n, c, h, w)`` with c = 1 or 3, or ``(n, h, w)``, which is c = 1.
+    Images are uint8, ``(n, h, w, c)`` or ``(n, c, h, w)`` with c = 1 or 3, or ``(n, h, w)``, which is c = 1. Texts are
+    integers of another format, ``(n, t)``, padded to one length.
     Raises DataError if the file is damaged, an array is missing or of another kind, or a class below the highest has
     no training image (labels count from 0).
     """
@@ -45,8 +46,11 @@ def _load(path: Path) -> dict[str, np.ndarray]:
 
 def _split(path: Path, part: str, arrays: dict[str, np.ndarray]) -> Split:
     images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-    if images.dtype != np.uint8:
-        raise DataError(f"{path}: x_{part} is {images.dtype}; images must be uint8, 0..255")
+    is_text = images.ndim == 2 and images.dtype.kind in "iu" and images.dtype != np.uint8
+    if images.dtype != np.uint8 and not is_text:
+        raise DataError(
+            f"{path}: x_{part} is {images.dtype} {images.shape}; images must be uint8, 0..255, and texts integers (n, t)"
+        )
     n_images = images.shape[0] if images.ndim else 0
     if not n_images or labels.dtype.kind not in "iu" or labels.shape not in ((n_images,), (n_images, 1)):
         raise DataError(
@@ -55,7 +59,10 @@ def _split(path: Path, part: str, arrays: dict[str, np.ndarray]) -> Split:
         )
     if labels.min() < 0:
         raise DataError(f"{path}: y_{part} has the label {labels.min()}; labels must be 0, 1, 2 ...")
-    return Split(_channels_first(path, part, images), torch.from_numpy(labels.reshape(-1).astype(np.int64)))
+    if is_text and images.min() < 0:
+        raise DataError(f"{path}: x_{part} has the token id {images.min()}; ids count from 0")
+    examples = torch.from_numpy(images.astype(np.int64)) if is_text else _channels_first(path, part, images)
+    return Split(examples, torch.from_numpy(labels.reshape(-1).astype(np.int64)))
 
 
 def _channels_first(path: Path, part: str, images: np.ndarray) -> Tensor:

@@ -23,7 +23,7 @@ from kilotune.graph.node import Conv2d, Graph, Input, Linear, Node, TensorInfo
 def capture(model: nn.Module, example: torch.Tensor) -> Graph:
     """The network as a Graph, traced in eval mode with a dynamic batch; the model itself is left as it was.
 
-    example: (n, c, h, w) or any shape whose first axis is the batch; its values do not matter.
+    example: images (n, c, h, w), token ids (n, t), or any shape whose first axis is the batch; its values do not matter.
     Raises UnsupportedError listing every operation that cannot be trained here, ShapeError if the model does not
     accept the example.
     """
@@ -35,6 +35,11 @@ def capture(model: nn.Module, example: torch.Tensor) -> Graph:
     weights = dict(model.named_parameters())
     layers = build_layers(nodes, lambda op: _input_norms(weights[op.weight], op))
     return Graph(type(model).__name__, nodes, output, layers, find_classifier(nodes, output, layers))
+
+
+def example_of(shape: tuple[int, ...], n: int = 1) -> torch.Tensor:
+    """``n`` examples of zeros: images (c, h, w), or where the shape is (t,), as many token ids."""
+    return torch.zeros(n, *shape, dtype=torch.int64 if len(shape) == 1 else torch.float32)
 
 
 @contextmanager

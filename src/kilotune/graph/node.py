@@ -447,6 +447,13 @@ class Graph:
         return frozenset(found)
 
     @property
+    def vocabulary(self) -> int | None:
+        """Number of token ids that the embeddings of the input know; None where the input is looked up nowhere."""
+        ids = self.nodes[0].name
+        tables = [node.inputs[0] for node in self.nodes if isinstance(node.op, Lookup) and node.inputs[1] == ids]
+        return min((self.node[table].output.shape[0] for table in tables), default=None)
+
+    @property
     def macs(self) -> int:
         """Multiply-adds of all layers' forward pass at batch 1."""
         return sum(layer.macs for layer in self.layers)

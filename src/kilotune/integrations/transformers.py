@@ -12,28 +12,31 @@ from kilotune.integrations.redrawing import Redrawing
 
 
 class SparseModel(nn.Module):
-    """An image classifier under a memory budget, as ``Trainer`` wants it: keyword arguments in, loss and logits out.
+    """A classifier of images or texts under a memory budget, as ``Trainer`` wants it: keyword arguments in, loss and logits out.
 
         sparse = SparseModel(model, example, budget="256KiB", optimizer="adamw")
         Trainer(sparse, arguments, train_dataset=data, callbacks=[RedrawCallback(sparse)]).train()
 
-    model: a model of transformers, whose layers are then called ``model.…`` in plans, or any module (n, c, h, w) ->
-    (n, classes); it is on the device where it is to be trained. It holds the trained weights when training ends: save that
-    one, and give ``save_strategy="no"``, since this module's own parameters are the live slices only.
+    model: a model of transformers, whose layers are then called ``model.…`` in plans, or any module (n, c, h, w) or (n, t)
+    -> (n, classes). Texts are token ids padded to one length; a model of transformers with a padding token is shown which
+    tokens those are, so that no ``attention_mask`` is needed. The model is on the device where it is to be trained. It holds
+    the trained weights when training ends: save that one, and give ``save_strategy="no"``, since this module's own
+    parameters are the live slices only.
     fields: as for ``Redrawing``; ``optimizer`` names the one that Trainer will use, by default "adamw" as there.
     """
-
-    main_input_name = "pixel_values"
 
     def __init__(self, model: nn.Module, example: Tensor, budget: str | int, **fields: Any):
         super().__init__()
         network = _Logits(model) if isinstance(model, PreTrainedModel) else model
+        self.main_input_name = "pixel_values" if example.is_floating_point() else "input_ids"
         self.redrawing = Redrawing(network, example, **{"budget": budget, "optimizer": "adamw", **fields})
         self.step = self.redrawing.step
 
-    def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """Logits (n, classes) and, with ``labels`` (n,), their mean cross-entropy."""
-        logits = self.step(pixel_values)
+    def forward(
+        self, pixel_values: Tensor | None = None, labels: Tensor | None = None, input_ids: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Logits (n, classes) of images or texts and, with ``labels`` (n,), their mean cross-entropy."""
+        logits = self.step(pixel_values if input_ids is None else input_ids)
         return {"logits": logits} if labels is None else {"loss": cross_entropy(logits, labels), "logits": logits}
 
 
@@ -87,4 +90,7 @@ class _Logits(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(pixel_values=x).logits
+        if self.model.main_input_name != "input_ids":
+            return self.model(x).logits
+        padding = getattr(self.model.config, "pad_token_id", None)
+        return self.model(x, attention_mask=None if padding is None else x.ne(padding)).logits

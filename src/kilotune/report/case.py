@@ -40,7 +40,8 @@ class Case:
 
     def double(self) -> "Case":
         """The same in float64."""
-        return replace(self, model=deepcopy(self.model).double(), x=self.x.double())
+        x = self.x.double() if self.x.is_floating_point() else self.x
+        return replace(self, model=deepcopy(self.model).double(), x=x)
 
     @property
     def n_classes(self) -> int:
@@ -49,7 +50,12 @@ class Case:
 
     def loss(self, step: nn.Module) -> Tensor:
         """Mean cross-entropy of the batch."""
-        return cross_entropy(step(self.x), self.y)
+        return cross_entropy(self.logits(step), self.y)
+
+    def logits(self, module: nn.Module) -> Tensor:
+        """What ``module`` makes of the batch; models of transformers give it in a record."""
+        result = module(self.x)
+        return result if isinstance(result, Tensor) else result[0]
 
     def train_once(self, step: Step, optimizer: torch.optim.Optimizer) -> None:
         """One step of ``optimizer`` on the batch."""
@@ -59,8 +65,12 @@ class Case:
 
 
 def random_batch(graph: Graph, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Gaussian inputs (n, ...) of the captured shape and labels (n,) that go round the classes."""
-    x = torch.randn(n, *graph.input.shape[1:], generator=torch.Generator().manual_seed(seed))
+    """Gaussian inputs (n, ...) of the captured shape, or token ids, and labels (n,) that go round the classes."""
+    shape, generator = (n, *graph.input.shape[1:]), torch.Generator().manual_seed(seed)
+    if graph.input.is_float:
+        x = torch.randn(shape, generator=generator)
+    else:
+        x = torch.randint(graph.vocabulary or 1, shape, generator=generator)
     return x, torch.arange(n) % graph.node[graph.output].output.shape[-1]
 
 

@@ -16,10 +16,11 @@ from kilotune.train.stepping import Batch
 Source = Dataset | Split | Iterable[Any]
 EVALUATION_BATCH = 128
 _HALF = (0.5,)
+_IMAGE_AXES = 3
 
 
 class Feed:
-    """Batches (images float32 (n, c, h, w), labels int64 (n,)), epoch by epoch."""
+    """Batches (images float32 (n, c, h, w) or token ids (n, t), labels int64 (n,)), epoch by epoch."""
 
     def __init__(self, source: Batches | Iterable[Any], recipe: Recipe, device: torch.device):
         self._source = source
@@ -63,7 +64,7 @@ class Feed:
         """All batches of epoch ``epoch``."""
         for x, y in self._source.epoch(epoch) if isinstance(self._source, Batches) else self._source:
             x, y = torch.as_tensor(x).to(self._device), torch.as_tensor(y).to(self._device)
-            yield (self._augment.evaluate(x) if x.dtype == torch.uint8 else x), y.long()
+            yield (self._augment.evaluate(x) if self._augment and x.dtype == torch.uint8 else x), y.long()
 
     def steps(self, epoch: int) -> Iterator[list[Batch]]:
         """All batches of the epoch, as many together as one optimiser step accumulates.
@@ -81,6 +82,10 @@ class Feed:
             yield together
 
 
-def _augment(recipe: Recipe) -> Augment:
+def _augment(recipe: Recipe) -> Augment | None:
+    """How images become the input; what is not an image comes as it is."""
     assert recipe.input is not None  # The tuner has filled it in from the example.
-    return Augment(recipe.input[1:], recipe.augment, recipe.mean or _HALF, recipe.std or _HALF)
+    if len(recipe.input) != _IMAGE_AXES:
+        return None
+    _, height, width = recipe.input
+    return Augment((height, width), recipe.augment, recipe.mean or _HALF, recipe.std or _HALF)

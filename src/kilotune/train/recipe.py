@@ -17,7 +17,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     epochs, cosine to zero, stepped per iteration; but not their learning rate 0.125, which needs batch norm in training mode.
 
     model, weights, data: names as the command line takes them; None where Python objects were passed in.
-    input: (c, h, w). budget: as ``units.parse_bytes`` reads it; None trains without a limit. options: of the policy.
+    input: (c, h, w), or (t,) for token ids. budget: as ``units.parse_bytes`` reads it; None trains without a limit.
+    options: of the policy.
     epochs: all epochs of the run, warm-up included. accumulate: micro-batches of ``batch_size`` per optimiser step.
     redraw: "policy" as the policy's paper does it, "never", every "epoch", every "step", or every so many steps,
     counted from the start of each epoch. augment, mean, std: of ``data.augment.Augment``, for uint8 images; None is what
@@ -29,7 +30,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     model: str | None = None
     weights: str | None = None
     data: str | None = None
-    input: tuple[Positive, Positive, Positive] | None = None
+    input: tuple[Positive, ...] | None = None
     budget: str | int | None = None
     ledger: Ledger = "total"
     policy: str = "medyate"

@@ -10,6 +10,8 @@ from kilotune import models
 from kilotune.data.images import Dataset
 from kilotune.data.sets import load as load_data
 from kilotune.errors import DataError, RunError
+from kilotune.graph.capture import example_of
+from kilotune.graph.node import Graph
 from kilotune.ops.prepare import prepare
 from kilotune.train.checkpoint import Checkpoint
 from kilotune.train.feed import Feed
@@ -31,7 +33,7 @@ class Run:
 
     @property
     def example(self) -> torch.Tensor:
-        """An input of the run's shape, (1, c, h, w), zeros."""
+        """An input of the run's shape, (1, c, h, w) or (1, t), zeros."""
         return _example(self.record.recipe)
 
     def evaluate(self, data: str) -> Metrics:
@@ -72,14 +74,15 @@ def finetune(recipe: Recipe, out: str | Path, quiet: bool = False) -> Record:
         raise RunError("the recipe must name a model and a data set; in Python, use FineTuner with your own objects")
     dataset = _load_data(recipe)
     loaded = models.load(recipe.model, recipe.weights, dataset.n_classes, recipe.seed)
-    channels, height, width = dataset.train.images.shape[1:]
-    side = loaded.resolution
+    shape, side = tuple(dataset.train.images.shape[1:]), loaded.resolution
     recipe = recipe.but(
-        input=recipe.input or (channels, side or height, side or width),
+        input=recipe.input or ((shape[0], side, side) if side and not dataset.train.is_text else shape),
         mean=recipe.mean or (loaded.mean,),
         std=recipe.std or (loaded.std,),
     )
-    return _tuner(loaded.model, recipe).fit(dataset, dataset, out=out, quiet=quiet)
+    tuner = _tuner(loaded.model, recipe)
+    _check_token_ids(tuner.graph, dataset)
+    return tuner.fit(dataset, dataset, out=out, quiet=quiet)
 
 
 def resume(path: str | Path, quiet: bool = False) -> Record:
@@ -98,7 +101,23 @@ def _tuner(model: torch.nn.Module, recipe: Recipe) -> FineTuner:
 
 def _example(recipe: Recipe) -> torch.Tensor:
     assert recipe.input is not None  # The tuner has filled it in.
-    return torch.zeros(1, *recipe.input)
+    return example_of(recipe.input)
+
+
+def _check_token_ids(graph: Graph, dataset: Dataset) -> None:
+    """Raise DataError where there is a token that the network has no vector for, or not the kind of data that it takes."""
+    if graph.input.is_float == dataset.train.is_text:
+        asked, found = ("images", "texts") if graph.input.is_float else ("token ids", "images")
+        raise DataError(
+            f"{graph.model} was captured for {asked}, {dataset.name} has {found}; choose another --input or data"
+        )
+    for part, split in dataset.splits.items():
+        highest = int(split.images.max())
+        if graph.vocabulary is not None and highest >= graph.vocabulary:
+            raise DataError(
+                f"{dataset.name}: {part} has the token id {highest}, but {graph.model} knows the ids below "
+                f"{graph.vocabulary}; use the tokenizer of the network"
+            )
 
 
 def _model_name(recipe: Recipe, folder: RunFolder) -> str:
@@ -112,5 +131,5 @@ def _model_name(recipe: Recipe, folder: RunFolder) -> str:
 def _load_data(recipe: Recipe) -> Dataset:
     if recipe.data is None:
         raise RunError("the recipe does not name its data; in Python, give fit your own")
-    size = max(recipe.input[1:]) if recipe.input else None
+    size = max(recipe.input[1:], default=None) if recipe.input else None
     return load_data(recipe.data, size, recipe.seed, recipe.train_limit)
