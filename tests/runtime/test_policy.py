@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kilotune.memory.cost import ChannelTable
 from kilotune.policies.base import State
-from kilotune.policies.dgsu import Dgsu
+from kilotune.policies.dgsu import TRAVERSALS
 from kilotune.policies.order import shuffled, weighted
 from kilotune.policies.spend import spend
 from kilotune.rng import Pcg32
@@ -146,9 +146,9 @@ def test_medyate_draws_are_the_same(policy_library, table, share, seed, draws):
 def test_dgsu_draws_are_the_same(policy_library, traversal, table, seed, draws):
     device, rng, state = Device(policy_library, table, 0, seed), Pcg32(seed), State()
     counts = np.array([draws.draw(st.integers(0, n)) for n in table.channels.tolist()], dtype=np.uint16)
-    take = {"cyclic": Dgsu._next, "independent": Dgsu._anew}[traversal]
+    take = TRAVERSALS[traversal].take
     for _ in range(5):
-        taken = [take(table.ids(row), row, int(counts[row]), state, rng) for row in np.flatnonzero(counts).tolist()]
+        taken = [take(table, row, int(counts[row]), state, rng) for row in np.flatnonzero(counts).tolist()]
         expected = sorted(np.concatenate([*taken, []]).astype(int).tolist())
         if traversal == "cyclic":
             assert device.draw("cyclic", counts, device.order, device.cursor) == expected
