@@ -25,8 +25,8 @@ SMALL = ("--weights", "new/small.safetensors")
 def test_every_command_takes_the_pruned_network(kilotune, folder):
     result = kilotune(*PRUNE, "--json").json
     assert result["layers"] == [{"layer": "0", "before": 6, "after": 3}, {"layer": "3", "before": 12, "after": 6}]
-    assert result["parameters"]["after"] < result["parameters"]["before"]
-    assert result["recovery"] == []
+    assert result["weights"] == {"before": 54 + 648 + 36, "after": 27 + 162 + 18}
+    assert (result["patterned"], result["recovery"]) == ([], [])
     shape = ("--input", "1x8x8", "--json")
     layers = kilotune("inspect", "cli_network:make", *SMALL, *shape).json["layers"]
     assert [layer["out_channels"] for layer in layers] == [3, 6, 3]
@@ -76,3 +76,22 @@ def test_batch_norms_come_back_for_the_recovery_of_a_folded_network(kilotune, fo
 def test_the_text_lists_the_layers(kilotune, folder):
     lines = kilotune(*PRUNE).stdout.splitlines()
     assert ["3", "12", "6"] in [line.split() for line in lines]
+
+
+def test_patterns_stay_through_recovery_and_fine_tuning(kilotune, folder):
+    arguments = ("--weights", "digitnet", "--ratio", "0", "--patterns", "--out", "p.safetensors")
+    recovery = ("--recover", "digits", "--recover-epochs", "1", "--train-limit", "40")
+    result = kilotune("prune", "digitnet", "--input", "3x32x32", *arguments, *recovery, "--json").json
+    depthwise = [f"features.{number}.conv.1.0" for number in range(1, 6)]
+    assert (result["patterned"], result["layers"]) == (depthwise, [])
+    data = ("--data", "digits_shifted", "--train-limit", "40", "--epochs", "1", "--input", "3x32x32", "--out", "run")
+    tune = ("finetune", "--model", "digitnet", "--weights", "p.safetensors", "--policy", "full", *data)
+    assert kilotune(*tune).code == 0
+    before = models.load("digitnet", "p.safetensors").model.state_dict()
+    after = models.load("digitnet", "run/weights.safetensors").model.state_dict()
+    for name in depthwise:
+        old, new = before[f"{name}.weight"], after[f"{name}.weight"]
+        assert torch.equal(before[f"{name}.pattern"], after[f"{name}.pattern"])
+        assert (old != 0).flatten(1).sum(1).max() <= 4
+        assert torch.equal(old == 0, new == 0)
+        assert not torch.equal(old, new)

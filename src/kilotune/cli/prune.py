@@ -1,7 +1,7 @@
 """``kilotune prune``: make a pretrained network narrower, once, before it is fine-tuned."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from kilotune.cli.network import Network
+    from kilotune.graph.node import Graph
     from kilotune.prune.channels import Narrowed, Settings
     from kilotune.train.recover import Agreement, Recovery
 
@@ -51,6 +52,9 @@ def prune(
     ] = "magnitude",
     scope: Annotated[str, typer.Option(help="Whether the ratio is that of each layer, or of the network.")] = "layer",
     round_to: Annotated[int, typer.Option(help="Layers keep a multiple of so many channels.")] = 8,
+    patterns: Annotated[
+        bool, typer.Option("--patterns", help="Cut the kernels of depthwise convolutions down to patterns besides.")
+    ] = False,
     recover: _Recover = None,
     recover_epochs: Annotated[int, typer.Option(min=1, help="Epochs of recovery training.")] = 10,
     recover_lr: Annotated[float, typer.Option(help="Peak learning rate of the recovery (Adam).")] = 1e-3,
@@ -90,9 +94,10 @@ def prune(
         seed=seed,
     )
     with log_on_stderr():
-        pruned, agreement = _carry_out(network, shape, settings, recovery, recover, train_limit, device)
-    _write(network, pruned, settings, recovery, recover, out)
-    emit(result := _result(network, pruned, agreement, shape, out), as_json, lambda: _text(result))
+        work = _Work(network, shape, settings, patterns, recovery, recover, train_limit, device)
+        pruned, agreement = _carry_out(work)
+    _write(work, pruned, out)
+    emit(result := _result(work, pruned, agreement, out), as_json, lambda: _text(result))
 
 
 def _ratios(given: list[str] | None) -> dict[str, float]:
@@ -102,70 +107,79 @@ def _ratios(given: list[str] | None) -> dict[str, float]:
         raise typer.BadParameter(f"{error}; write NAME=RATIO, such as features.2.conv.0.0=0.5") from error
 
 
-def _carry_out(
-    network: "Network",
-    shape: options.Shape,
-    settings: "Settings",
-    recovery: "Recovery",
-    data: str | None,
-    train_limit: int | None,
-    device: str,
-) -> "tuple[Narrowed, list[Agreement]]":
+class _Work(NamedTuple):
+    """What was asked for; ``data`` names the images of the recovery."""
+
+    network: "Network"
+    shape: options.Shape
+    settings: "Settings"
+    patterns: bool
+    recovery: "Recovery"
+    data: str | None
+    train_limit: int | None
+    device: str
+
+
+def _carry_out(work: _Work) -> "tuple[Narrowed, list[Agreement]]":
     import torch
 
     from kilotune.data.sets import load
     from kilotune.prune.channels import prune_channels
+    from kilotune.prune.patterns import prune_to_patterns
     from kilotune.prune.unfold import unfold
     from kilotune.train.recover import answering_loss, recover
 
-    model, example = network.loaded.model, torch.zeros(1, *shape)
-    if data is None:
-        return prune_channels(model, example, settings), []
-    images = load(data, max(recovery.side, recovery.teacher_side), settings.seed, train_limit).train.images
-    if network.loaded.folded:
-        unfold(model, recovery.view(images[:_N_MEASURED]))
-    pruned = prune_channels(model, example, settings, answering_loss(recovery.view(images[:_N_MEASURED])))
-    return pruned, recover(pruned.model, model, images, recovery, device)
+    recovery, model, example = work.recovery, work.network.loaded.model, torch.zeros(1, *work.shape)
+    images, loss = None, None
+    if work.data is not None:
+        side = max(recovery.side, recovery.teacher_side)
+        images = load(work.data, side, work.settings.seed, work.train_limit).train.images
+        few = recovery.view(images[:_N_MEASURED])
+        loss = answering_loss(few)
+        if work.network.loaded.folded:
+            unfold(model, few)
+    pruned = prune_channels(model, example, work.settings, loss)
+    if work.patterns:
+        prune_to_patterns(pruned.model)
+    return pruned, [] if images is None else recover(pruned.model, model, images, recovery, work.device)
 
 
-def _write(
-    network: "Network", pruned: "Narrowed", settings: "Settings", recovery: "Recovery", data: str | None, out: Path
-) -> None:
+def _write(work: _Work, pruned: "Narrowed", out: Path) -> None:
     from dataclasses import asdict
 
     from kilotune.models.pruned import Pruned, metadata
     from kilotune.train.tensors import write_tensors
 
-    loaded = network.loaded
-    told: dict[str, Any] = {"weights": loaded.source} | asdict(settings)
-    told["recovery"] = None if data is None else {"data": data} | asdict(recovery)
-    Pruned(network.name, loaded.resolution, loaded.mean, loaded.std, told).attach(pruned.model)
+    loaded = work.network.loaded
+    told: dict[str, Any] = {"weights": loaded.source, "patterns": work.patterns} | asdict(work.settings)
+    told["recovery"] = None if work.data is None else {"data": work.data} | asdict(work.recovery)
+    Pruned(work.network.name, loaded.resolution, loaded.mean, loaded.std, told).attach(pruned.model)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(out, pruned.model.state_dict(), metadata(pruned.model))
 
 
-def _result(
-    network: "Network", pruned: "Narrowed", agreement: "list[Agreement]", shape: options.Shape, out: Path
-) -> dict[str, Any]:
+def _result(work: _Work, pruned: "Narrowed", agreement: "list[Agreement]", out: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
-    models = {"before": network.loaded.model, "after": pruned.model}
+    models = {"before": work.network.loaded.model, "after": pruned.model}
+    graphs = {when: _captured(model, work.shape) for when, model in models.items()}
     return {
         "out": str(out),
-        "model": network.name,
-        "parameters": {when: sum(p.numel() for p in model.parameters()) for when, model in models.items()},
-        "macs": {when: _macs(model, shape) for when, model in models.items()},
+        "model": work.network.name,
+        "weights": {when: sum(layer.weight_elements for layer in graph.layers) for when, graph in graphs.items()},
+        "macs": {when: graph.macs for when, graph in graphs.items()},
         "layers": [width._asdict() for width in pruned.widths],
+        "patterned": [layer.name for layer in graphs["after"].layers if layer.taps],
         "recovery": [asdict(one) for one in agreement],
     }
 
 
-def _macs(model: "torch.nn.Module", shape: options.Shape) -> int:
+def _captured(model: "torch.nn.Module", shape: options.Shape) -> "Graph":
     import torch
 
     from kilotune.graph.capture import capture
 
-    return capture(model, torch.zeros(1, *shape)).macs
+    return capture(model, torch.zeros(1, *shape))
 
 
 def _text(result: dict[str, Any]) -> str:
@@ -174,8 +188,10 @@ def _text(result: dict[str, Any]) -> str:
     widths = text_table(["layer", "channels", "pruned"], [tuple(width.values()) for width in result["layers"]])
     figures = [
         (what, f"{result[key]['before']:,} -> {result[key]['after']:,}")
-        for what, key in (("parameters", "parameters"), ("multiply-adds", "macs"))
+        for what, key in (("weights", "weights"), ("multiply-adds", "macs"))
     ]
+    if result["patterned"]:
+        figures.append(("kernels with patterns in", f"{len(result['patterned'])} layers"))
     if result["recovery"]:
         first, last = result["recovery"][0], result["recovery"][-1]
         figures.append(("answers as the original", f"{first['share']:.2%} -> {last['share']:.2%} of held-out images"))

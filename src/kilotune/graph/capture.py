@@ -18,6 +18,7 @@ from kilotune.graph.known import KnownTensors, size_at
 from kilotune.graph.layers import build_layers, find_classifier
 from kilotune.graph.lowering import LOWERINGS, REWRITES, Call, Known, ParameterRef, Refused, Value
 from kilotune.graph.node import Conv2d, Graph, Input, Linear, Node, TensorInfo
+from kilotune.graph.patterns import mark_patterns
 
 
 def capture(model: nn.Module, example: torch.Tensor) -> Graph:
@@ -31,7 +32,7 @@ def capture(model: nn.Module, example: torch.Tensor) -> Graph:
         raise ShapeError(f"the example must be a tensor (n, ...) with n >= 1, got {getattr(example, 'shape', example)}")
     program = _trace(model, example)
     lowered, output = _lower(program, type(model).__name__)
-    nodes = fold(lowered, output)
+    nodes = mark_patterns(fold(lowered, output), dict(model.named_buffers()))
     weights = dict(model.named_parameters())
     layers = build_layers(nodes, lambda op: _input_norms(weights[op.weight], op))
     return Graph(type(model).__name__, nodes, output, layers, find_classifier(nodes, output, layers))

@@ -16,6 +16,7 @@ from kilotune.graph.node import (
     Node,
     Reshape,
 )
+from kilotune.graph.patterns import n_taps
 
 
 def build_layers(nodes: Sequence[Node], norms: Callable[[Conv2d | Linear], tuple[float, ...]]) -> tuple[Layer, ...]:
@@ -65,6 +66,7 @@ def _layer(node: Node, source: Node, norms: tuple[float, ...]) -> Layer:
         node.output.shape[2:],
         has_bias,
         norms,
+        n_taps(op.weight_shape[2]) if op.pattern else None,
     )
 
 

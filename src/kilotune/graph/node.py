@@ -104,13 +104,17 @@ class Weighted(Op):
 
 @dataclass(frozen=True)
 class Conv2d(Weighted):
-    """Convolution ``(n,c,h,w) -> (n,o,h',w')``, weight (o, c/groups, kh, kw); padding is (top, bottom, left, right), zeros."""
+    """Convolution ``(n,c,h,w) -> (n,o,h',w')``, weight (o, c/groups, kh, kw); padding is (top, bottom, left, right), zeros.
+
+    pattern: name of the tensor (o, c/groups) with the number of each kernel's pattern (``graph.patterns``), if it has them.
+    """
 
     kind = "conv2d"
     stride: tuple[int, int]
     padding: tuple[int, int, int, int]
     dilation: tuple[int, int]
     groups: int
+    pattern: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -353,6 +357,13 @@ class Layer:
     has_bias: bool
     input_norms: tuple[float, ...] = field(default=(), repr=False, compare=False)
     """L2 norm of the weights that read each input channel, at capture."""
+    taps: int | None = None
+    """Taps of each kernel that are not zero for good, where kernels have patterns."""
+
+    @property
+    def kernel_elements(self) -> int:
+        """D^2, weights of one kernel; only the taps of its pattern, where it has one."""
+        return prod(self.kernel) if self.taps is None else self.taps
 
     def keeps_channels(self, axis: str) -> bool:
         """Whether training some channels along ``axis`` needs only those channels of the input.
@@ -364,7 +375,7 @@ class Layer:
     @property
     def channel_weight_elements(self) -> int:
         """C_W, weights that read one input channel: C' D^2 / groups (TraDy, section 3.1, with the groups term)."""
-        return self.out_channels // self.groups * prod(self.kernel)
+        return self.out_channels // self.groups * self.kernel_elements
 
     @property
     def channel_input_elements(self) -> int:
@@ -379,7 +390,7 @@ class Layer:
     @property
     def neuron_weight_elements(self) -> int:
         """Weights of one output neuron: C D^2 / groups."""
-        return self.in_channels // self.groups * prod(self.kernel)
+        return self.in_channels // self.groups * self.kernel_elements
 
     @property
     def weight_elements(self) -> int:
@@ -398,8 +409,8 @@ class Layer:
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of the forward pass; one multiply-add counts as one."""
-        return self.weight_elements * prod(self.output_hw)
+        """Multiply-adds of the forward pass, zeros of patterned kernels included; one multiply-add counts as one."""
+        return self.in_channels * self.out_channels // self.groups * prod(self.kernel) * prod(self.output_hw)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Pruned networks: their file says what they were pruned from, the shapes of its tensors say how wide each layer is."""
+"""Pruned networks: their file says what they were pruned from, the shapes of its tensors say how wide each layer is.
+
+Beside the weight of a convolution whose kernels were cut down to patterns there is a tensor with their numbers.
+"""
 
 from typing import Any
 
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 from kilotune.errors import WeightsError
 
 _KEY = "kilotune.pruned"
+_PATTERN = "pattern"  # see graph.patterns
 _ATTRIBUTE = "pruned"
 
 
@@ -66,6 +70,8 @@ def narrow(model: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:
         shapes = {part: tuple(tensor.shape) for part, tensor in found.items() if tensor is not None}
         if any(shapes[part] != tuple(own[part].shape) for part in shapes):
             _narrow_layer(name, module, shapes)
+        if f"{name}.{_PATTERN}" in tensors:
+            module.register_buffer(_PATTERN, torch.zeros_like(tensors[f"{name}.{_PATTERN}"]))
     return model
 
 

@@ -8,7 +8,7 @@ from kilotune.graph.backward import Compressed
 from kilotune.graph.node import Conv2d, Linear
 from kilotune.graph.way import Way
 from kilotune.ops.keep import cut_channels
-from kilotune.ops.linear import conv2d_live_grad, linear_live_grad
+from kilotune.ops.live import live_grad
 from kilotune.ops.slices import Slice
 
 
@@ -60,7 +60,4 @@ class Place:
 
     def live_grad(self, x: Tensor, dy: Tensor, op: Conv2d | Linear | None = None) -> Tensor:
         """Gradient of the slice, channel-major, from what ``cut`` gave and dL/dy."""
-        chosen, index, op = self.slice.chosen, self.slice.index, op or self.op
-        if isinstance(op, Linear):
-            return linear_live_grad(op, chosen, index, x, dy, self.sliced)
-        return conv2d_live_grad(op, chosen, index, x, dy, self.sliced)
+        return live_grad(op or self.op, self.slice, x, dy, self.sliced)

@@ -211,7 +211,7 @@ class Step(nn.Module):
         op, running = self.graph.weighted(name), self._weights[self.graph.layer[name].node].weight
         assert running is not None  # a layer has a weight
         base = self._tensors[op.weight]
-        piece = Slice.of(op, chosen, base.device)
+        piece = Slice.of(op, chosen, self._tensors)
         scale = None if op.norm is None else piece.scale(norm_scale(op.norm, self._tensors), base)
         parameter = nn.Parameter(piece.cut(base))
         self.live[f"{name}.weight"] = parameter

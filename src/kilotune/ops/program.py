@@ -19,12 +19,11 @@ from kilotune.ops.instructions import (
     root_node,
 )
 from kilotune.ops.keep import cut_channels
-from kilotune.ops.linear import bias_grad, conv2d_live_grad, linear_live_grad
+from kilotune.ops.linear import bias_grad
+from kilotune.ops.live import live_grad
 from kilotune.ops.place import Memory
 from kilotune.ops.slices import LiveBias, LiveWeight
 from kilotune.ops.ways import WAYS
-
-_LIVE_GRAD: dict[str, Callable[..., Tensor]] = {"conv2d": conv2d_live_grad, "linear": linear_live_grad}
 
 Parts = dict[str, list[Tensor]]
 
@@ -156,8 +155,8 @@ class Program:
             if call.place is not None:
                 grad = WAYS[call.place.way.name].weight_grad(call.place, kept[thing.name], dy)
             else:
-                chosen, index = call.live.slice.chosen, call.live.slice.index
-                grad = _LIVE_GRAD[op.kind](op, chosen, index, self._fetch(thing, kept, n), dy, call.sliced)
+                assert isinstance(op, ops.Conv2d | ops.Linear)
+                grad = live_grad(op, call.live.slice, self._fetch(thing, kept, n), dy, call.sliced)
             grads[call.live_place] = grad if call.live.scale is None else grad * call.live.scale
         if call.bias is not None:
             grad = bias_grad(op.kind, dy)

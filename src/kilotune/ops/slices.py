@@ -1,11 +1,12 @@
 """Trained slices of weights: cut out, written back, and folded through a frozen batch norm."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from kilotune.graph.node import Conv2d, FoldedNorm, Linear
+from kilotune.graph.patterns import patterns
 from kilotune.update_plan import ChannelSet
 
 Tensors = dict[str, Tensor]
@@ -61,27 +62,46 @@ class Slice:
     """Where a channel set lies in a weight: (o, c/groups, kh, kw) or (o, c).
 
     Slices are channel-major: (k, o/groups, kh, kw) or (k, o) on axis "in", (k, c/groups, kh, kw) or (k, c) on axis "out".
+    taps: of kernels with patterns only the taps t of these, (k, o/groups, t) or (k, c/groups, t), as places in the kernel.
     """
 
     chosen: ChannelSet
     groups: int
     index: Tensor
+    taps: Tensor | None = None
 
     @classmethod
-    def of(cls, op: Conv2d | Linear, chosen: ChannelSet, device: torch.device) -> "Slice":
+    def of(cls, op: Conv2d | Linear, chosen: ChannelSet, tensors: Tensors) -> "Slice":
         """The slice of ``op``'s weight that ``chosen`` names."""
-        return cls(chosen, op.groups, torch.tensor(chosen.indices, device=device))
+        device = tensors[op.weight].device
+        whole = cls(chosen, op.groups, torch.tensor(chosen.indices, device=device))
+        if not isinstance(op, Conv2d) or op.pattern is None:
+            return whole
+        numbers = whole._cut(tensors[op.pattern][..., None, None]).flatten(1)
+        table = torch.tensor(patterns(op.weight_shape[2]), device=device)
+        return replace(whole, taps=table[numbers.long()])
 
     def cut(self, weight: Tensor) -> Tensor:
         """A copy of the slice."""
+        piece = self._cut(weight)
+        return piece if self.taps is None else piece.flatten(2).gather(2, self.taps)
+
+    def write(self, weight: Tensor, piece: Tensor) -> None:
+        """Put the slice back in place."""
+        if self.taps is not None:
+            kernel = weight.shape[2:]
+            zeros = piece.new_zeros(*piece.shape[:2], kernel.numel())
+            piece = zeros.scatter(2, self.taps, piece).unflatten(2, kernel)
+        self._write(weight, piece)
+
+    def _cut(self, weight: Tensor) -> Tensor:
         if self.chosen.axis == "out":
             return weight.index_select(0, self.index)
         if self.groups == 1:
             return weight.index_select(1, self.index).transpose(0, 1).contiguous()
         return self._grouped(weight)[self._place(weight)].contiguous()
 
-    def write(self, weight: Tensor, piece: Tensor) -> None:
-        """Put the slice back in place."""
+    def _write(self, weight: Tensor, piece: Tensor) -> None:
         if self.chosen.axis == "out":
             weight.index_copy_(0, self.index, piece)
         elif self.groups == 1:
@@ -91,7 +111,7 @@ class Slice:
 
     def scale(self, scale: Tensor, weight: Tensor) -> Tensor:
         """(o,) as a tensor that broadcasts over the slice: the derivative of the folded by the unfolded weight."""
-        tail = [1] * (weight.dim() - 2)
+        tail = [1] * (weight.dim() - 2) if self.taps is None else [1]
         if self.chosen.axis == "out":
             return scale[self.index].view(-1, 1, *tail)
         rows = scale.view(self.groups, -1)

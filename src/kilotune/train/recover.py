@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from kilotune.data.augment import Augment, resample
 from kilotune.data.images import generator
 from kilotune.errors import TrainingError
+from kilotune.prune.patterns import project
 from kilotune.train.schedule import Schedule
 from kilotune.train.stepping import find_device
 
@@ -76,6 +77,7 @@ def recover(
 ) -> list[Agreement]:
     """Train ``pruned`` in place on images (n, c, h, w) uint8; the agreement before and after each epoch.
 
+    Kernels that were cut down to patterns stay so.
     Raises TrainingError if the loss stops being finite.
     """
     place = find_device(device)
@@ -92,6 +94,7 @@ def recover(
             optimizer.zero_grad(set_to_none=True)
             _difference(student(x), logits).backward()
             optimizer.step()
+            project(student)
         seen.append(_agreement(student, pairs.held_out()))
         logger.info("recovery epoch %d: loss %.4f, agreement %.4f", epoch + 1, seen[-1].loss, seen[-1].share)
         if not torch.isfinite(torch.tensor(seen[-1].loss)):
