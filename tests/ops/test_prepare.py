@@ -1,5 +1,7 @@
 """The prepared module: whole networks, what stays with the user's module, layouts, number formats, misuse."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ from torch import nn
 from kilotune import models
 from kilotune.errors import PlanError, ShapeError
 from kilotune.graph.capture import capture
+from kilotune.graph.keeping import keep_all
 from kilotune.memory.ledger import ledger
 from kilotune.memory.measure import saved_by_layer, saved_bytes
 from kilotune.ops.prepare import prepare
@@ -80,6 +83,31 @@ def test_networks_keep_the_predicted_bytes(torchvision_models, name):
     for n in (1, 3):
         x, y = batch(input_shape(name), n, 10)
         assert saved_bytes(step, x, y) == ledger(graph, plan, batch=n).saved_bytes
+
+
+FIXED = ["int8", "int4", "prune:0.1", "filter:2", "asi:4", "lance:4"]
+BY_DATA = ["svd:0.8:0.3", "hosvd:0.8:0.2"]
+
+
+@pytest.mark.parametrize("way", [*FIXED, *BY_DATA])
+def test_compressed_inputs_keep_the_predicted_bytes(torchvision_models, way):
+    """Exactly where sizes are fixed, the cap at most where ranks depend on the data; on all layers and on chosen channels."""
+    name = "mobilenet_v2"
+    model, graph = build_network(name), captured_network(name)
+    for full in (everything(graph), every_third(graph)):
+        named = {chosen.layer for chosen in full.channels}
+        plan = replace(full, keeps=tuple(keep for keep in keep_all(graph, way) if keep.layer in named))
+        step = prepare(model, None, plan, graph)
+        for n in (1, 3):
+            x, y = batch(input_shape(name), n, 10)
+            predicted, measured = ledger(graph, plan, batch=n).by_layer, saved_by_layer(step, x, y)
+            if way in FIXED:
+                assert measured == predicted
+            else:
+                assert measured.keys() == predicted.keys()
+                assert all(measured[layer] <= nbytes for layer, nbytes in predicted.items())
+        F.cross_entropy(step(x), y).backward()
+        assert all(parameter.grad.isfinite().all() for parameter in step.parameters())
 
 
 @pytest.mark.parametrize("name", NETWORKS)

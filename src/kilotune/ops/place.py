@@ -16,11 +16,13 @@ from kilotune.ops.slices import Slice
 class Memory:
     """What a layer's way of keeping holds from step to step.
 
-    factors: by mode, (d, r). seen: forward passes so far; capped: those in which the data asked for more than the cap.
+    factors: by mode, (d, r); cut: rows of the channels' factor for the channels drawn, orthonormal.
+    seen: forward passes so far; capped: those in which the data asked for more than the cap.
     """
 
     way: Way
     factors: dict[int, Tensor] = field(default_factory=dict)
+    cut: Tensor | None = None
     seen: int = 0
     capped: int = 0
 
@@ -48,6 +50,10 @@ class Place:
     def batch_axis(self) -> int:
         """Axis of the input that grows with the batch."""
         return self.compressed.modes.batch_axis
+
+    def samples(self, x: Tensor) -> int:
+        """Samples at work in an input, or in the gradient of an output."""
+        return x.shape[self.batch_axis] // self.compressed.modes.sizes[self.batch_axis]
 
     @property
     def sliced(self) -> bool:

@@ -47,7 +47,7 @@ def quantise(x: Tensor, place: Place) -> Parts:
 def dequantise(parts: Parts, place: Place, dy: Tensor) -> Tensor:
     """Numbers times scales."""
     whole, scale = parts
-    n = _samples(place, dy)
+    n = place.samples(dy)
     if place.way.name == "int4":
         # Shifting left and back again extends the sign of the low half.
         whole = torch.stack([(whole << 4) >> 4, whole >> 4], 2).flatten(1)
@@ -70,14 +70,9 @@ def prune(x: Tensor, place: Place) -> Parts:
 def unprune(parts: Parts, place: Place, dy: Tensor) -> Tensor:
     """Values where they were, zeros elsewhere."""
     values, bits = parts
-    n, channels = _samples(place, dy), place.compressed.channels
+    n, channels = place.samples(dy), place.compressed.channels
     positions = place.compressed.modes.positions(n)
     width = positions + -positions % 32
     mask = unpack_bits(bits, torch.Size((channels, width)), dy.dtype)[:, :positions] > 0
     rows = torch.zeros(channels, positions, dtype=dy.dtype, device=dy.device)
     return _from_rows(rows.masked_scatter_(mask, values), place, n)
-
-
-def _samples(place: Place, dy: Tensor) -> int:
-    """Samples at work: batch-axis entries of the gradient over those at batch 1."""
-    return dy.shape[place.batch_axis] // place.compressed.modes.sizes[place.batch_axis]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from kilotune.ops import rows
+from kilotune.ops import low_rank, patches, rows
+from kilotune.ops.low_rank_grad import svd_grad, tucker_grad
 from kilotune.ops.place import Place
 
 Parts = list[Tensor]
@@ -43,5 +44,10 @@ def _restored(restore: Callable[[Parts, Place, Tensor], Tensor]) -> Callable[[Pl
 WAYS: dict[str, Row] = {
     "int8": Row(lambda n_modes: 2, rows.quantise, _restored(rows.dequantise)),
     "int4": Row(lambda n_modes: 2, rows.quantise, _restored(rows.dequantise)),
+    "svd": Row(lambda n_modes: 2, low_rank.svd, svd_grad),
+    "hosvd": Row(lambda n_modes: 1 + n_modes, low_rank.hosvd, tucker_grad),
+    "asi": Row(lambda n_modes: 1, low_rank.asi, tucker_grad),
+    "lance": Row(lambda n_modes: 1, low_rank.lance, tucker_grad),
+    "filter": Row(lambda n_modes: 1, patches.patch_sums, patches.patch_weight_grad, patches.patch_input_grad),
     "prune": Row(lambda n_modes: 2, rows.prune, _restored(rows.unprune)),
 }
