@@ -5,14 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kilotune.graph.backward import Compressed
 from kilotune.graph.node import Conv2d, Linear
 from kilotune.graph.way import Modes
-from kilotune.graph.ways import parse_way
-from kilotune.ops.place import Memory, Place
 from kilotune.ops.rows import dequantise, prune, quantise, unprune
-from kilotune.ops.slices import Slice
 from kilotune.update_plan import ChannelSet
+from tests.oracles import places
 
 shapes = st.one_of(
     st.tuples(*[st.integers(1, 5)] * 4), st.tuples(*[st.integers(1, 5)] * 3), st.tuples(*[st.integers(1, 9)] * 2)
@@ -24,10 +21,7 @@ def place(shape, text, indices):
     axis = 1 if len(shape) == 4 else len(shape) - 1
     c = shape[axis]
     op = Conv2d("w", (3, c, 1, 1), None, (1, 1), (0,) * 4, (1, 1), 1) if len(shape) == 4 else Linear("w", (3, c), None)
-    modes = Modes((1, *shape[1:]), 0, axis, shape[2:])
-    chosen = ChannelSet("layer", "in", indices)
-    way = parse_way(text)
-    return Place(op, Slice.of(op, chosen, "cpu"), Compressed(way, modes, len(indices)), Memory(way))
+    return places.place(op, Modes((1, *shape[1:]), 0, axis, shape[2:]), text, ChannelSet("layer", "in", indices))
 
 
 @st.composite

@@ -19,7 +19,9 @@ def place(op, modes, text, chosen):
     per_neuron = op.groups == modes.channels == op.weight_shape[0]
     channels = len(chosen.indices) if chosen.axis == "in" or per_neuron else modes.channels
     way = parse_way(text)
-    return Place(op, Slice.of(op, chosen, torch.device("cpu")), Compressed(way, modes, channels), Memory(way))
+    return Place(
+        op, Slice(chosen, op.groups, torch.tensor(chosen.indices)), Compressed(way, modes, channels), Memory(way)
+    )
 
 
 @st.composite

@@ -29,7 +29,9 @@ def tucker_grad(place: Place, parts: list[Tensor], dy: Tensor) -> Tensor:
         else:
             core = expand(core, factor, mode)
     channels = factors[place.channel_axis]
-    return _by_components(place, core, channels, dy) if channels.numel() else place.live_grad(core, dy)
+    if not channels.numel():
+        return place.live_grad(core, dy)
+    return place.slice.pick(_by_components(place, core, channels, dy))
 
 
 def svd_grad(place: Place, parts: list[Tensor], dy: Tensor) -> Tensor:
@@ -70,4 +72,4 @@ def _by_components(place: Place, core: Tensor, factor: Tensor, dy: Tensor) -> Te
 
 
 def _ungrouped(op: Conv2d, n_outputs: int, n_inputs: int) -> Conv2d:
-    return replace(op, weight_shape=(n_outputs, n_inputs, *op.weight_shape[2:]), groups=1)
+    return replace(op, weight_shape=(n_outputs, n_inputs, *op.weight_shape[2:]), groups=1, pattern=None)

@@ -35,7 +35,9 @@ def patch_weight_grad(place: Place, parts: list[Tensor], dy: Tensor) -> Tensor:
     op = _op(place)
     coarse = _coarse(op, _patch(place))
     grad = place.live_grad(parts[0], patch_means(dy, _patch(place)), coarse)
-    return grad.expand(*grad.shape[:2], *op.weight_shape[2:]) if coarse.weight_shape[2:] == (1, 1) else grad
+    if coarse.weight_shape != op.weight_shape:
+        grad = grad.expand(*grad.shape[:2], *op.weight_shape[2:])
+    return place.slice.pick(grad)
 
 
 def patch_input_grad(place: Place, weight: Tensor | None, dy: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -52,6 +54,7 @@ def patch_input_grad(place: Place, weight: Tensor | None, dy: Tensor, shape: tup
 
 def _coarse(op: Conv2d, patch: int) -> Conv2d:
     """The convolution between the maps of patches: 1x1, or the kernel itself where its dilation reaches other patches."""
+    op = replace(op, pattern=None)
     if min(op.dilation) < patch:
         return replace(op, weight_shape=(*op.weight_shape[:2], 1, 1), stride=(1, 1), padding=(0,) * 4, dilation=(1, 1))
     dilation = (op.dilation[0] // patch, op.dilation[1] // patch)

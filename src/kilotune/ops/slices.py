@@ -83,8 +83,11 @@ class Slice:
 
     def cut(self, weight: Tensor) -> Tensor:
         """A copy of the slice."""
-        piece = self._cut(weight)
-        return piece if self.taps is None else piece.flatten(2).gather(2, self.taps)
+        return self.pick(self._cut(weight))
+
+    def pick(self, kernels: Tensor) -> Tensor:
+        """Of whole kernels (k, ..., kh, kw) the taps that there are."""
+        return kernels if self.taps is None else kernels.flatten(2).gather(2, self.taps)
 
     def write(self, weight: Tensor, piece: Tensor) -> None:
         """Put the slice back in place."""
