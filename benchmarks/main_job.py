@@ -8,12 +8,9 @@ Usage: python benchmarks/main_job.py [--runs DIR] [--jobs 2]   (needs KILOTUNE_D
 """
 
 import argparse
-import os
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 
-import msgspec
+from runs import carry_out, write_results
 
 RESULTS = Path(__file__).parent / "results" / "main_job.json"
 
@@ -38,44 +35,25 @@ RECIPES = {
 SHARED = {"data": "cifar10", "train_limit": 10_000, "augment": "shift", "warmup_epochs": 1}
 
 
-def run(name: str, folder: Path) -> dict:
-    """Carry out one recipe, unless it is finished in ``folder``; its record without the chosen channels."""
-    import torch
-
-    from kilotune.train.recipe import Recipe
-    from kilotune.train.run import finetune
-
-    torch.set_num_threads(1)
-    path = folder / "run.json"
-    if not (path.exists() and msgspec.json.decode(path.read_bytes())["status"] == "done"):
-        finetune(Recipe.of(**SHARED, **RECIPES[name]), folder, quiet=True)
-    record = msgspec.json.decode(path.read_bytes())
-    return {**record, "epochs": [{k: v for k, v in epoch.items() if k != "channels"} for epoch in record["epochs"]]}
-
-
 def main() -> None:
     """Run what is missing; write and print the table as it grows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/main"))
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
-    records: dict[str, dict] = {}
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        folders = {name: arguments.runs / name.replace(" ", "-").replace(",", "") for name in RECIPES}
-        jobs = {pool.submit(run, name, folder): name for name, folder in folders.items()}
-        for job in as_completed(jobs):
-            records[jobs[job]] = job.result()
-            ordered = {name: records[name] for name in RECIPES if name in records}
-            RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(ordered), indent=1) + b"\n")
-            record = records[jobs[job]]
+    told: set[str] = set()
+    recipes = {name: {**SHARED, **fields} for name, fields in RECIPES.items()}
+    for records in carry_out(recipes, arguments.runs, arguments.jobs):
+        write_results(RESULTS, records)
+        for name in records.keys() - told:
+            told.add(name)
+            record = records[name]
             print(
-                f"{jobs[job]:50} {100 * record['accuracy_before']:.2f} -> {100 * record['accuracy']:.2f} %  "
+                f"{name:50} {100 * record['accuracy_before']:.2f} -> {100 * record['accuracy']:.2f} %  "
                 f"total {record['ledger']['worst_total_bytes']:>9,} B  {record['seconds']:.0f} s",
                 flush=True,
             )
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("KILOTUNE_DATA", str(Path(__file__).parents[2] / "shared" / "data"))
     main()

@@ -1,0 +1,50 @@
+"""What the benchmarks that train have in common: recipes carried out side by side, finished ones kept."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+os.environ.setdefault("KILOTUNE_DATA", str(Path(__file__).parents[2] / "shared" / "data"))
+
+
+def carry_out(recipes: dict[str, dict[str, Any]], folder: Path, jobs: int) -> Iterator[dict[str, dict]]:
+    """Records by name, in the order of ``recipes``, again each time one is done; chosen channels are left out.
+
+    recipes: fields of ``train.recipe.Recipe`` by name. Each runs in a folder of its own, in a process with one thread;
+    what is finished there is not repeated.
+    """
+    records: dict[str, dict] = {}
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(_run, fields, folder / _folder(name)): name for name, fields in recipes.items()}
+        for done in as_completed(waiting):
+            records[waiting[done]] = done.result()
+            yield {name: records[name] for name in recipes if name in records}
+
+
+def write_results(path: Path, results: Any) -> None:
+    """Write ``results`` as readable JSON."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+
+
+def _folder(name: str) -> str:
+    return name.replace(" ", "-").replace(",", "").lower()
+
+
+def _run(fields: dict[str, Any], folder: Path) -> dict:
+    import torch
+
+    from kilotune.train.recipe import Recipe
+    from kilotune.train.run import finetune
+
+    torch.set_num_threads(1)
+    path = folder / "run.json"
+    if not (path.exists() and msgspec.json.decode(path.read_bytes())["status"] == "done"):
+        finetune(Recipe.of(**fields), folder, quiet=True)
+    record = msgspec.json.decode(path.read_bytes())
+    return {**record, "epochs": [{k: v for k, v in epoch.items() if k != "channels"} for epoch in record["epochs"]]}
