@@ -91,6 +91,20 @@ def test_the_passes_of_an_oracle_are_shown(kilotune, folder):
     assert kilotune("resume", "first", "--json").json["survey"] == survey
 
 
+def test_the_data_are_read_once(kilotune, folder, monkeypatch):
+    from kilotune.data import sets
+
+    read = []
+    monkeypatch.setattr(sets, "read_npz", lambda path, read_npz=sets.read_npz: (read.append(path), read_npz(path))[1])
+    kilotune(*COMMON, "--epochs", "1", "--out", "chosen")
+    assert len(read) == 1
+    kilotune(*COMMON, "--epochs", "1", "--input", "1x8x8", "--out", "given")
+    assert len(read) == 2
+    assert [read_record(Path(run) / "run.json").accuracy for run in ("chosen", "given")] == [
+        read_record(Path("chosen/run.json")).accuracy
+    ] * 2
+
+
 def test_without_a_budget_everything_may_be_trained_at_the_datas_size(kilotune, folder):
     unlimited = [part for part in COMMON if part not in ("--budget", "8KiB")]
     result = kilotune(*unlimited, "--epochs", "1", "--policy", "full", "--json").json

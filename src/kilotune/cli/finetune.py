@@ -9,6 +9,7 @@ from kilotune.cli import options
 from kilotune.cli.output import emit, log_on_stderr, use_threads
 
 if TYPE_CHECKING:
+    from kilotune.data.images import Dataset
     from kilotune.train.recipe import Recipe
     from kilotune.train.record import Record
 
@@ -68,9 +69,28 @@ def _carry_out(recipe: "Recipe", folder: Path) -> "Record":
     from kilotune.train import run
 
     _refuse_overwriting(folder)
-    sized = recipe.but(input=recipe.input or _default_input(recipe))
+    dataset = None
+    if recipe.input is None:
+        dataset = _glance(recipe)
+        recipe = recipe.but(input=_default_input(recipe, dataset))
+        # The images of a folder are read at the size of the input, which is known only now.
+        dataset = None if _is_folder(recipe) else dataset
     with log_on_stderr():
-        return run.finetune(sized, folder)
+        return run.finetune(recipe, folder, dataset=dataset)
+
+
+def _is_folder(recipe: "Recipe") -> bool:
+    return Path(recipe.data or "").is_dir()
+
+
+def _glance(recipe: "Recipe") -> "Dataset":
+    """The data; of a folder, where only classes and channels can be known yet, one training image, as small as possible."""
+    from kilotune.data.sets import load
+
+    assert recipe.data is not None
+    if _is_folder(recipe):
+        return load(recipe.data, size=1, seed=recipe.seed, train_limit=1)
+    return load(recipe.data, seed=recipe.seed, train_limit=recipe.train_limit)
 
 
 def emit_summary(folder: Path, record: "Record", as_json: bool) -> None:
@@ -136,11 +156,10 @@ def _refuse_overwriting(folder: Path) -> None:
         raise RunError(f"{folder} is a file, a run needs a folder; choose another --out")
 
 
-def _default_input(recipe: "Recipe") -> tuple[int, ...]:
+def _default_input(recipe: "Recipe", dataset: "Dataset") -> tuple[int, ...]:
     """See ``options.FittingInput``; without a budget, the size of the weights."""
     from kilotune.cli.fitting import Fitter
     from kilotune.cli.network import Network
-    from kilotune.data.sets import load
     from kilotune.memory.ledger import Accounting
     from kilotune.policies import make
     from kilotune.policies.ranking import Ranking
@@ -148,9 +167,6 @@ def _default_input(recipe: "Recipe") -> tuple[int, ...]:
     from kilotune.update_plan import Budget
 
     assert recipe.model is not None
-    assert recipe.data is not None
-    # Only the classes and the number of channels matter here: one training image, as small as possible.
-    dataset = load(recipe.data, size=1, seed=recipe.seed, train_limit=1)
     network = Network.load(recipe.model, recipe.weights, dataset.n_classes, recipe.seed)
     if recipe.budget is None or dataset.train.is_text:
         return network.shape_for(dataset)

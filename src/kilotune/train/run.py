@@ -40,7 +40,7 @@ class Run:
         """Accuracy and loss on the test split of a data set given by name, in the arithmetic of the training."""
         recipe = self.record.recipe
         device = find_device(recipe.device)
-        dataset = _load_data(recipe.but(data=data))
+        dataset = load_data_of(recipe.but(data=data))
         model, example = self.model.to(device), self.example.to(device)
         nothing = UpdatePlan(classifier=False)
         dtype = getattr(torch, recipe.precision)
@@ -65,14 +65,15 @@ def open_run(path: str | Path) -> Run:
     return Run(record, folder, model)
 
 
-def finetune(recipe: Recipe, out: str | Path, quiet: bool = False) -> Record:
+def finetune(recipe: Recipe, out: str | Path, quiet: bool = False, dataset: Dataset | None = None) -> Record:
     """Carry out a recipe that names its model and its data; see ``FineTuner.fit`` for what it raises and writes.
 
-    Input shape, mean and std that the recipe leaves open are those the weights were trained with.
+    dataset: the recipe's data, where it was read before. Input shape, mean and std that the recipe leaves open are those
+    the weights were trained with.
     """
     if recipe.model is None or recipe.data is None:
         raise RunError("the recipe must name a model and a data set; in Python, use FineTuner with your own objects")
-    dataset = _load_data(recipe)
+    dataset = dataset or load_data_of(recipe)
     loaded = models.load(recipe.model, recipe.weights, dataset.n_classes, recipe.seed)
     shape, side = tuple(dataset.train.images.shape[1:]), loaded.resolution
     recipe = recipe.but(
@@ -91,7 +92,7 @@ def resume(path: str | Path, quiet: bool = False) -> Record:
     recipe = Checkpoint.read(folder.checkpoint).record.recipe
     tuner = _tuner(models.load(_model_name(recipe, folder), str(folder.base)).model, recipe)
     tuner.resume(path)
-    dataset = _load_data(recipe)
+    dataset = load_data_of(recipe)
     return tuner.fit(dataset, dataset, out=path, quiet=quiet)
 
 
@@ -128,7 +129,8 @@ def _model_name(recipe: Recipe, folder: RunFolder) -> str:
     return recipe.model
 
 
-def _load_data(recipe: Recipe) -> Dataset:
+def load_data_of(recipe: Recipe) -> Dataset:
+    """The data set that the recipe names; images of a folder at the size of its input."""
     if recipe.data is None:
         raise RunError("the recipe does not name its data; in Python, give fit your own")
     size = max(recipe.input[1:], default=None) if recipe.input else None
