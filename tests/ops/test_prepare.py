@@ -191,6 +191,31 @@ def test_the_model_computes_what_was_trained_after_sync(model, step):
         assert relative_error(model(x), trained) < FLOAT64_TOLERANCE
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_model_stays_as_it_is_until_sync(channels_last):
+    """Also where there is no batch norm to be folded in, so that the user's own tensors could run."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 1), nn.Flatten(), nn.Linear(20, 3)).eval()
+    x = torch.randn(2, 2, 4, 4)
+    plan = UpdatePlan((ChannelSet("0", "in", (1,)), ChannelSet("2", "in", (0, 3))), biases=("2",))
+    step = prepare(plain, x, plan, channels_last=channels_last)
+    before = {name: tensor.clone() for name, tensor in plain.state_dict().items()}
+    with torch.no_grad():
+        for parameter in step.parameters():
+            parameter += 1
+    tuned = step(x)
+    assert all(torch.equal(before[name], tensor) for name, tensor in plain.state_dict().items())
+    step.sync()
+    torch.testing.assert_close(plain(x), tuned)
+    step.replan(UpdatePlan(classifier=False))
+    running = {node: weights for node, weights in step._weights.items() if weights.weight is not None}
+    owners = {graph_layer.node: graph_layer.name for graph_layer in step.graph.layers}
+    shared = [
+        weights.weight.data_ptr() == plain.get_submodule(owners[n]).weight.data_ptr() for n, weights in running.items()
+    ]
+    assert shared == [not channels_last, True, True]  # The copies are given up again.
+
+
 def test_a_new_step_on_the_trained_model_continues_bit_for_bit(model, step):
     x, y = images()
     optimizer = torch.optim.SGD(step.parameters(), lr=0.1)

@@ -182,6 +182,7 @@ class Step(nn.Module):
         classifier = whole_classifier(self.graph, plan)
         if classifier is not None:
             chosen[classifier.layer] = classifier
+        self._own_what_is_trained(set(chosen), biases)
         old_live, old_weights = self.live, getattr(self, "_live_weights", {})
         self.live = {}
         self._live_weights = {
@@ -203,6 +204,24 @@ class Step(nn.Module):
         """What the layer's way of keeping remembers, unless it is kept another way from now on."""
         memory = self.memories.get(layer)
         return memory if memory and memory.way == way else Memory(way)
+
+    def _own_what_is_trained(self, weights: set[str], biases: set[str]) -> None:
+        """Trained slices are written into copies that run, never into the user's tensors; the others need no copy."""
+        for layer in self.graph.layers:
+            op, running = self.graph.weighted(layer.name), self._weights[layer.node]
+            if op.norm is None:
+                running.weight = self._owned(self._tensors[op.weight], running.weight, layer.name in weights)
+            if op.norm is None and op.bias is not None:
+                running.bias = self._owned(self._tensors[op.bias], running.bias, layer.name in biases)
+
+    def _owned(self, base: Tensor, running: Tensor | None, trained: bool) -> Tensor:
+        assert running is not None  # A layer has the tensors that its operation names.
+        shared = running.data_ptr() == base.data_ptr()
+        if trained:
+            return running.clone() if shared else running
+        layout = self._layout if base.dim() == 4 else torch.contiguous_format
+        as_it_is = base.dtype == self._dtype and base.is_contiguous(memory_format=layout)
+        return base if as_it_is else running
 
     def _live_weight(self, name: str, chosen: ChannelSet, old: dict[str, LiveWeight]) -> LiveWeight:
         if name in old and old[name].slice.chosen == chosen:
