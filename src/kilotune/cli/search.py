@@ -71,24 +71,23 @@ def search(
     were trained on; then an evolutionary search finds the scheme of the largest sum that fits. If it is broken off, the
     same command goes on.
     """
-    import torch
-
     from kilotune.cli.network import Network
     from kilotune.data.sets import load
+    from kilotune.graph.capture import example_of
     from kilotune.memory.ledger import Accounting
     from kilotune.train.search import find_scheme
     from kilotune.update_plan import Budget
 
     use_threads(threads)
-    dataset = load(data, input and max(input[1:]), seed, train_limit)
+    dataset = load(data, max(input[1:], default=None) if input else None, seed, train_limit)
     network = Network.load(model, weights, dataset.n_classes, seed)
-    shape = tuple(input or (dataset.train.images.shape[1], *[network.side_for(dataset)] * 2))
+    shape = tuple(input or network.shape_for(dataset))
     accounting, limit = Accounting(optimizer=optimizer), Budget(budget, ledger)
     recipe: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "data": data, "device": device}
     recipe |= {"mean": (network.loaded.mean,), "std": (network.loaded.std,)}
     found = find_scheme(
         network.loaded.model,
-        torch.zeros(1, *shape),
+        example_of(shape),
         *_split(dataset, seed),
         limit,
         work or out.with_suffix(".work"),
