@@ -37,12 +37,13 @@ def test_a_file_of_a_pruned_network_is_loaded_like_any_other(tmp_path):
     assert Pruned.of(loaded.model) == ORIGIN
 
 
-def test_a_pruned_network_gets_a_new_classifier_for_other_classes(tmp_path):
+@pytest.mark.parametrize("classes", [2, 7])
+def test_a_pruned_network_gets_a_new_classifier_for_other_classes(tmp_path, classes):
     model, file = ORIGIN.attach(_narrow_digitnet()), tmp_path / "small.safetensors"
     save_file(model.state_dict(), file, metadata(model))
-    loaded = models.load("digitnet", str(file), classes=7)
+    loaded = models.load("digitnet", str(file), classes=classes)
     assert loaded.new_head
-    assert loaded.model(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+    assert loaded.model(torch.zeros(2, 3, 32, 32)).shape == (2, classes)
 
 
 def test_narrow_tensors_without_the_metadata_are_a_misfit_as_ever(tmp_path):

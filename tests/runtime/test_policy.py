@@ -88,7 +88,8 @@ def tables(draw: st.DrawFn) -> ChannelTable:
     n_rows = draw(st.integers(1, 6))
     numbers = st.lists(st.integers(1, 70), min_size=n_rows, max_size=n_rows)
     channels, weight, activation = (np.array(draw(numbers), dtype=np.int64) for _ in range(3))
-    return ChannelTable(tuple(f"l{i}" for i in range(n_rows)), channels, weight, activation, np.zeros(channels.sum()))
+    names, nothing = tuple(f"l{i}" for i in range(n_rows)), np.zeros(n_rows, dtype=np.int64)
+    return ChannelTable(names, channels, weight, activation, np.zeros(channels.sum()), nothing)
 
 
 seeds = st.integers(0, 2**64 - 1)
@@ -162,8 +163,9 @@ def test_a_large_table_is_drawn_the_same_for_a_thousand_epochs(policy_library):
     draws = np.random.default_rng(0)
     channels = np.array([96, 576, 96, 576, 160, 288, 48, 96, 112, 160, 192, 192, 96])
     table = ChannelTable(
-        tuple(map(str, range(13))), channels, draws.integers(9, 400, 13), draws.integers(4, 64, 13), np.zeros(2688)
-    )
+        tuple(map(str, range(13))), channels, draws.integers(9, 400, 13), draws.integers(4, 64, 13), np.zeros(2688),
+        np.zeros(13, int),
+    )  # fmt: skip
     device, rng = Device(policy_library, table, 20_000, 7), Pcg32(7)
     for _ in range(1000):
         values = draws.standard_normal(table.n_channels).astype(np.float32) ** 2
@@ -173,7 +175,7 @@ def test_a_large_table_is_drawn_the_same_for_a_thousand_epochs(policy_library):
 
 
 def test_norms_are_averaged_where_they_are_stored(policy_library):
-    table = ChannelTable(("a", "b"), np.array([3, 4]), np.ones(2, int), np.ones(2, int), np.zeros(7))
+    table = ChannelTable(("a", "b"), np.array([3, 4]), np.ones(2, int), np.ones(2, int), np.zeros(7), np.zeros(2, int))
     device = Device(policy_library, table, 0, 0)
     device.count[:], device.index[:3] = [1, 2], [2, 0, 3]
     device.norms[:] = [9, 9, 6, 10, 9, 9, 1]

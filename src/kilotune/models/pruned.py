@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kilotune.errors import WeightsError
+from kilotune.models.head import find_head
 
 _KEY = "kilotune.pruned"
 _PATTERN = "pattern"  # see graph.patterns
@@ -59,8 +60,10 @@ def metadata(model: nn.Module) -> dict[str, str]:
 def narrow(model: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:
     """The same model with each layer as narrow as its tensors in a state dict; the weights stay to be loaded.
 
+    The classifier takes as many classes as it has there, more of them too.
     Raises WeightsError for layers that are missing, wider than the model's, or of a kind that has no narrower form.
     """
+    head = find_head(model)
     for name, module in model.named_modules():
         own = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
         found = {part: tensors.get(f"{name}.{part}" if name else part) for part in own if part != "num_batches_tracked"}
@@ -69,17 +72,19 @@ def narrow(model: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:
             raise WeightsError(f"the pruned network lacks {name}.{missing[0]}; choose the model it was pruned from")
         shapes = {part: tuple(tensor.shape) for part, tensor in found.items() if tensor is not None}
         if any(shapes[part] != tuple(own[part].shape) for part in shapes):
-            _narrow_layer(name, module, shapes)
+            _narrow_layer(name, module, shapes, is_head=head is not None and head[1] is module)
         if f"{name}.{_PATTERN}" in tensors:
             module.register_buffer(_PATTERN, torch.zeros_like(tensors[f"{name}.{_PATTERN}"]))
     return model
 
 
-def _narrow_layer(name: str, module: nn.Module, shapes: dict[str, tuple[int, ...]]) -> None:
+def _narrow_layer(name: str, module: nn.Module, shapes: dict[str, tuple[int, ...]], is_head: bool) -> None:
     resize = next((resize for kind, resize in _RESIZE.items() if isinstance(module, kind)), None)
     own = {part: tuple(getattr(module, part).shape) for part in shapes}
+    inner = 1 if is_head else 0  # the axis from which on nothing may be wider
     fits = all(
-        len(shape) == len(own[part]) and all(new <= old for new, old in zip(shape, own[part], strict=True))
+        len(shape) == len(own[part])
+        and all(new <= old for new, old in zip(shape[inner:], own[part][inner:], strict=True))
         for part, shape in shapes.items()
     )
     if resize is None or not fits:
