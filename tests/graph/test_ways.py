@@ -13,7 +13,7 @@ from kilotune.graph.ways import WAYS, parse_way
 
 SHARES = st.sampled_from(["0.05", "0.3", "1"])
 TEXTS = st.one_of(
-    st.sampled_from(["int8", "int4", "filter:2", "filter:7"]),
+    st.sampled_from(["int8", "int4", "filter:2", "filter:7", "pattern:1", "pattern:3"]),
     st.builds("prune:{}".format, SHARES),
     st.builds("{}:{}:{}".format, st.sampled_from(["svd", "hosvd"]), SHARES, SHARES),
     st.builds("{}:{}".format, st.sampled_from(["asi", "lance"]), st.integers(1, 9)),
@@ -46,6 +46,8 @@ def test_sizes_by_hand():
         "int8": 2 * (15 + 1),
         "int4": 2 * (8 + 1),
         "prune:0.1": 2 * (6 + 2),
+        "pattern:1": 2 * (4 * 3 * 2 + 1),
+        "pattern:3": 2 * (3 * 4 * 3 * 2 + 1),
         "filter:2": 2 * 4 * 3 * 2,
         "svd:0.8:0.5": (60 // 34) * (4 + 30),
         "hosvd:0.8:0.5": 60,
@@ -88,7 +90,10 @@ def test_linear_inputs_have_channels_last():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("zip:3", "there is no way of keeping 'zip' .*choose from int8, int4, prune, filter, svd, hosvd, asi, lance"),
+        (
+            "zip:3",
+            "there is no way of keeping 'zip' .*choose from int8, int4, prune, pattern, filter, svd, hosvd, asi, lance",
+        ),
         ("hosvd:0", "Expected `float` > 0.0.*write hosvd:ENERGY:CAP"),
         ("hosvd:1.2", "Expected `float` <= 1.0"),
         ("svd:0.8:0", "Expected `float` > 0.0.*write svd:ENERGY:CAP"),
@@ -97,6 +102,7 @@ def test_linear_inputs_have_channels_last():
         ("asi:0", "Expected `int` >= 1.*write asi:RANKS"),
         ("asi:2x0", "Expected `int` >= 1"),
         ("filter:1", "Expected `int` >= 2"),
+        ("pattern:4", "Expected `int` <= 3.*write pattern:TAPS"),
         ("prune:-1", "Expected `float` > 0.0"),
         ("int8:3", "'int8:3' has too many values; write int8"),
     ],

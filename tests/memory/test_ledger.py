@@ -57,7 +57,18 @@ def test_no_draw_exceeds_the_worst_case(data, wiring, accounting):
         assert layout.worst_bytes(everything_in_pool, report.selection_elements, 12) >= report.total_bytes
 
 
-WAYS = ["int8", "int4", "prune:0.3", "filter:2", "svd:0.8:0.3", "hosvd:0.8:0.3", "asi:2", "asi:9x2x9x3", "lance:2"]
+WAYS = [
+    "int8",
+    "int4",
+    "prune:0.3",
+    "pattern:2",
+    "filter:2",
+    "svd:0.8:0.3",
+    "hosvd:0.8:0.3",
+    "asi:2",
+    "asi:9x2x9x3",
+    "lance:2",
+]
 
 
 @settings(max_examples=60)

@@ -85,7 +85,7 @@ def test_networks_keep_the_predicted_bytes(torchvision_models, name):
         assert saved_bytes(step, x, y) == ledger(graph, plan, batch=n).saved_bytes
 
 
-FIXED = ["int8", "int4", "prune:0.1", "filter:2", "asi:4", "lance:4"]
+FIXED = ["int8", "int4", "prune:0.1", "pattern:1", "filter:2", "asi:4", "lance:4"]
 BY_DATA = ["svd:0.8:0.3", "hosvd:0.8:0.2"]
 
 

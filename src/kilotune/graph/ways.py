@@ -58,6 +58,26 @@ class Pruned(Way):
 
 
 @dataclass(frozen=True)
+class Patterned(Way):
+    """``taps`` of the four positions of every cell of 2 x 2, the same ones all over a channel, and which they are."""
+
+    name: ClassVar[str] = "pattern"
+    taps: Annotated[int, Meta(ge=1, le=3)]
+
+    def bound(self, modes: Modes, batch: int) -> Charge:
+        """The values, and the number of the pattern."""
+        cells = prod(ceil(size / 2) for size in modes.sizes[2:])
+        return Charge(0, modes.at(batch)[modes.batch_axis] * cells * self.taps + 1)
+
+    def check(self, layer: str, kind: str, modes: Modes) -> None:
+        """Cells need rows and columns."""
+        if kind == "linear":
+            raise PlanError(
+                f"{layer} is a linear layer, whose input has no cells of positions; keep it another way than {self}"
+            )
+
+
+@dataclass(frozen=True)
 class Filtered(Way):
     """Sums over the patches of the input that belong to ``patch`` x ``patch`` outputs (gradient filtering)."""
 
@@ -77,12 +97,15 @@ class Filtered(Way):
             )
 
 
-WAYS: dict[str, type[Way]] = {way.name: way for way in (Int8, Int4, Pruned, Filtered, Svd, Hosvd, Asi, Lance)}
+WAYS: dict[str, type[Way]] = {
+    way.name: way for way in (Int8, Int4, Pruned, Patterned, Filtered, Svd, Hosvd, Asi, Lance)
+}
 
 
 @lru_cache
 def parse_way(text: str) -> Way:
-    """``hosvd:0.8``, ``svd:0.9:0.5``, ``asi:8``, ``asi:1x8x4x4``, ``lance:8``, ``filter:2``, ``prune:0.1``, ``int8`` as a way.
+    """``hosvd:0.8``, ``svd:0.9:0.5``, ``asi:8``, ``asi:1x8x4x4``, ``lance:8``, ``filter:2``, ``prune:0.1``,
+    ``pattern:1``, ``int8`` as a way.
 
     Raises PlanError for an unknown way, and for values that it does not take.
     """

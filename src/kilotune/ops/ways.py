@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from kilotune.ops import low_rank, patches, rows
+from kilotune.ops import cells, low_rank, patches, rows
 from kilotune.ops.low_rank_grad import svd_grad, tucker_grad
 from kilotune.ops.place import Place
 
@@ -50,4 +50,5 @@ WAYS: dict[str, Row] = {
     "lance": Row(lambda n_modes: 1, low_rank.lance, tucker_grad),
     "filter": Row(lambda n_modes: 1, patches.patch_sums, patches.patch_weight_grad, patches.patch_input_grad),
     "prune": Row(lambda n_modes: 2, rows.prune, _restored(rows.unprune)),
+    "pattern": Row(lambda n_modes: 2, cells.keep_pattern, _restored(cells.restore_pattern)),
 }
