@@ -55,6 +55,18 @@ CASES = {
     "finetune: negative token": Case(
         ("finetune", "--model", "cli_network:reader", "--data", "negative.npz"), 1, "ids count from 0"
     ),
+    "plan: auto with an option": Case(
+        (*FIT, "--budget", "8KiB", "--policy", "auto", "--option", "k=3"), 2, "auto chooses that itself"
+    ),
+    "plan: auto with a way": Case(
+        (*FIT, "--budget", "8KiB", "--policy", "auto", "--keep", "int8"), 2, "auto chooses that itself"
+    ),
+    "plan: auto where nothing fits": Case(
+        (*FIT, "--budget", "1KiB", "--policy", "auto"), 1, "no combination fits 1,024 B (1.0 KiB) total"
+    ),
+    "plan: unknown way": Case((*FIT, "--budget", "8KiB", "--keep", "int9"), 1, "no way of keeping 'int9'"),
+    "finetune: auto": Case((*TUNE, "--policy", "auto"), 1, "there is no policy 'auto'"),
+    "finetune: unknown way": Case((*TUNE, "--keep", "int9"), 1, "no way of keeping 'int9'"),
     "prune: tokens": Case(
         ("prune", "cli_network:reader", "--input", "6", "--ratio", "0.5", "--out", "s.safetensors"),
         2,

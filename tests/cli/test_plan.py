@@ -129,3 +129,26 @@ def _fingerprint(graph):
     from kilotune.policies.ranking import fingerprint
 
     return fingerprint(graph)
+
+
+def test_auto_compares_combinations_and_takes_the_best(kilotune, folder):
+    fit = ["plan", "cli_network:make", "--input", "1x8x8", "--budget", "8KiB", "--policy", "auto", "--data", "data.npz"]
+    result = kilotune(*fit, "--classes", "3", "--json").json
+    rows = result["combinations"]
+    assert rows[0]["arguments"].startswith(f"--policy {result['policy']}")
+    assert rows[0]["gradient_share"] == max(row["gradient_share"] for row in rows)
+    assert all(row["worst_total_bytes"] <= 8192 for row in rows if row["fits"])
+    assert {"--policy medyate --keep int8", "--policy bias"} <= {row["arguments"] for row in rows}
+    assert result["worst_case"]["total_bytes"] == rows[0]["worst_total_bytes"]
+    text = kilotune(*fit, "--classes", "3").stdout
+    assert f"{rows[0]['arguments']} " in text
+    assert text.count("chosen: ") == 1
+    again = kilotune("plan", *fit[1:6], *rows[0]["arguments"].split(), "--classes", "3", "--json").json
+    assert again["channels"] == result["channels"], "the arguments it prints give the same plan"
+
+
+def test_a_way_of_keeping_makes_room(kilotune, folder):
+    fit = ["plan", "cli_network:make", "--input", "1x8x8", "--budget", "9KiB", "--policy", "trady", "--json"]
+    exact, kept = (kilotune(*fit, *more).json for more in ((), ("--keep", "int8")))
+    assert kept["selection"]["activation_elements"] < exact["selection"]["activation_elements"]
+    assert kept["worst_case"]["total_bytes"] <= 9 * 1024

@@ -8,11 +8,7 @@ from kilotune.cli import options
 from kilotune.cli.output import emit, note
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from kilotune.cli.network import Network
-    from kilotune.data.images import Dataset
-    from kilotune.graph.node import Graph
     from kilotune.policies.base import Policy
     from kilotune.policies.fit import Selector
     from kilotune.report.doctor import Check
@@ -58,7 +54,7 @@ def doctor(
         network, make(policy, **options.parse_policy_options(option)), budget, ledger, input, seed
     )
     graph = selector.fitting.task.graph
-    x, y = _batch(network, graph, dataset, seed)
+    x, y = network.examples(graph, dataset, N_EXAMPLES, seed)
     if settled := settle(network.loaded.model, x):
         note(f"{settled} batch norms have never seen data; their statistics are taken from the batch first")
     checks = examine(Case.of(network.loaded.model, graph, selector, limit, x, y))
@@ -89,19 +85,6 @@ def _select(
         fitter.budget = Budget(int(DEFAULT_SHARE * dense), "selection")
         return fitter.fit(given), fitter.budget
     return fitter.fit(shape), fitter.budget
-
-
-def _batch(network: "Network", graph: "Graph", dataset: "Dataset | None", seed: int) -> tuple["Tensor", "Tensor"]:
-    from kilotune.data.augment import Augment
-    from kilotune.report.case import random_batch
-
-    if dataset is None:
-        return random_batch(graph, N_EXAMPLES, seed)
-    if dataset.train.is_text:
-        return dataset.train.images, dataset.train.labels
-    height, width = graph.input.shape[2:]
-    pixels = Augment((height, width), mean=(network.loaded.mean,), std=(network.loaded.std,))
-    return pixels.evaluate(dataset.train.images), dataset.train.labels
 
 
 def _text(title: str, checks: list["Check"]) -> str:

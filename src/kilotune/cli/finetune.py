@@ -25,6 +25,7 @@ def finetune(
     ledger: options.Ledger = "total",
     policy: options.PolicyName = "medyate",
     option: options.PolicyOptions = None,
+    keep: options.Keep = None,
     ranking: options.RankingFile = None,
     redraw: options.Redraw = "policy",
     input: options.FittingInput = None,
@@ -174,5 +175,5 @@ def _default_input(recipe: "Recipe", dataset: "Dataset") -> tuple[int, ...]:
     policy, budget = make(recipe.policy, **recipe.options), Budget.parse(recipe.budget, recipe.ledger)
     accounting = Accounting(optimizer=ledger_name(recipe))
     ranking = Ranking.load(Path(recipe.ranking)) if recipe.ranking else None
-    fitter = Fitter(network, policy, budget, accounting, recipe.seed, ranking, channels, ceiling)
+    fitter = Fitter(network, policy, budget, accounting, recipe.seed, ranking, channels, ceiling, recipe.keep)
     return fitter.fit(None).fitting.task.graph.input.shape[1:]

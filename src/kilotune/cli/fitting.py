@@ -38,6 +38,7 @@ class Fitter:
     ranking: "Ranking | None" = None
     channels: int = 3
     ceiling: int = PAPER_SIDE
+    keep: str | None = None
     _graphs: dict[int, "Graph | None"] = field(default_factory=dict)
     _seen: "Graph | None" = None
 
@@ -79,7 +80,7 @@ class Fitter:
     def _select(self, graph: "Graph") -> "Selector":
         from kilotune.policies.fit import Selector
 
-        return Selector.fit(graph, self.policy, self.budget, self.seed, self.accounting, self.ranking)
+        return Selector.fit(graph, self.policy, self.budget, self.seed, self.accounting, self.ranking, self.keep)
 
     def _largest(self) -> "Selector | None":
         """At the largest side with room to train; if there is none, at the largest where anything fits."""

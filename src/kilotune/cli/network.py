@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from kilotune.data.images import Dataset
     from kilotune.graph.node import Graph
     from kilotune.models import Loaded
@@ -53,6 +55,19 @@ class Network:
         from kilotune.graph.capture import capture, example_of
 
         return replace(capture(self.loaded.model, example_of(shape)), model=self.name)
+
+    def examples(self, graph: "Graph", dataset: "Dataset | None", n: int, seed: int) -> tuple["Tensor", "Tensor"]:
+        """All training examples of a data set as the network takes them, with labels; without one ``n`` of random numbers."""
+        from kilotune.data.augment import Augment
+        from kilotune.report.case import random_batch
+
+        if dataset is None:
+            return random_batch(graph, n, seed)
+        if dataset.train.is_text:
+            return dataset.train.images, dataset.train.labels
+        height, width = graph.input.shape[2:]
+        pixels = Augment((height, width), mean=(self.loaded.mean,), std=(self.loaded.std,))
+        return pixels.evaluate(dataset.train.images), dataset.train.labels
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

@@ -100,13 +100,21 @@ PolicyName = Annotated[
     str,
     typer.Option(
         help="How channels are chosen: full, classifier, bias, last, sparse_update, random, static_random, "
-        "topk_random_static, trady, medyate, dgsu; oracles, which look at the full gradient outside the budget: det_raw, "
+        "topk_random_static, trady, medyate, dgsu; for plan also auto, which compares combinations; oracles, which look at "
+        "the full gradient outside the budget: det_raw, "
         "static_det_raw, det_rgn, static_det_rgn, prob_raw."
     ),
 ]
 PolicyOptions = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="NAME=VALUE", help="An option of the policy; may be given several times."),
+]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WAY",
+        help="How trained layers keep their inputs for backward: int8, int4, prune:SHARE, filter:PATCH, ... [default: exactly]",
+    ),
 ]
 RankingFile = Annotated[
     Path | None,

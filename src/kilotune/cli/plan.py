@@ -9,9 +9,19 @@ from kilotune.cli import options
 from kilotune.cli.output import emit
 
 if TYPE_CHECKING:
-    from kilotune.memory.ledger import LedgerReport
+    from kilotune.cli.network import Network
+    from kilotune.memory.ledger import Accounting, LedgerReport
     from kilotune.policies.fit import Selector
-    from kilotune.update_plan import UpdatePlan
+    from kilotune.policies.ranking import Ranking
+    from kilotune.train.auto import Choice
+    from kilotune.update_plan import Budget, UpdatePlan
+
+AUTO = "auto"
+N_MEASURED = 16
+_MeasuredOn = Annotated[
+    str | None,
+    typer.Option("--data", help="With --policy auto: measure the gradient on this data [default: random numbers]"),
+]
 
 
 def plan(
@@ -26,6 +36,8 @@ def plan(
     weights: options.Weights = None,
     ranking: options.RankingFile = None,
     option: options.PolicyOptions = None,
+    keep: options.Keep = None,
+    data: _MeasuredOn = None,
     optimizer: options.Optimizer = "sgd",
     accumulate: options.Accumulate = True,
     batch: options.Batch = 1,
@@ -35,7 +47,8 @@ def plan(
     """What a policy trains inside a memory budget, and what that costs, byte by byte.
 
     Prints the policy's first draw: channels of each layer, both ledgers, and who lives when. The worst case holds for
-    every draw the policy can make.
+    every draw the policy can make. --policy auto compares combinations of policy, trained biases and --keep by the share
+    of the gradient that they capture, and takes the best.
     """
     from kilotune.cli.fitting import Fitter
     from kilotune.cli.network import Network
@@ -45,20 +58,94 @@ def plan(
     from kilotune.train.files import write_atomic
     from kilotune.update_plan import Budget
 
-    chosen_policy = make(policy, **options.parse_policy_options(option))
     accounting = Accounting(batch, accumulate, optimizer)
     scores = Ranking.load(ranking) if ranking else None
     network = Network.load(model, weights, classes, seed)
-    limit = Budget(budget, ledger)
-    selector = Fitter(network, chosen_policy, limit, accounting, seed, scores, ceiling=network.side).fit(input)
+    limit, given = Budget(budget, ledger), options.parse_policy_options(option)
+    if policy == AUTO:
+        choices = _search(network, limit, accounting, seed, scores, input, {"--option": given, "--keep": keep}, data)
+        selector = choices[0].selector
+        assert selector is not None  # ``choose`` puts what fits first
+    else:
+        choices, chosen = [], make(policy, **given)
+        selector = Fitter(network, chosen, limit, accounting, seed, scores, ceiling=network.side, keep=keep).fit(input)
     first = selector.draw()
     report = selector.layout.report(first)
     if out:
         write_atomic(out, first.to_json().encode())
-    result = {"policy": policy, "budget_bytes": budget, "ledger": ledger} | _facts(selector, first, report)
+    head = {"policy": selector.policy.name, "budget_bytes": budget, "ledger": ledger}
+    result = head | _facts(selector, first, report) | _comparison(choices)
     if draws:
         result["draws"] = _draws(selector, report, draws)
     emit(result, as_json, lambda: _text(result, selector, first, report))
+
+
+def _search(
+    network: "Network",
+    budget: "Budget",
+    accounting: "Accounting",
+    seed: int,
+    ranking: "Ranking | None",
+    shape: options.Shape | None,
+    fixed: dict[str, Any],
+    data: str | None,
+) -> "list[Choice]":
+    from kilotune.data.sets import load
+    from kilotune.train.auto import choose, measure
+
+    for name, value in fixed.items():
+        if value:
+            raise typer.BadParameter("--policy auto chooses that itself; leave it out", param_hint=f"'{name}'")
+    dataset = None if data is None else load(data, train_limit=N_MEASURED, seed=seed)
+    graph = network.capture(shape or (3, network.side, network.side))
+    x, y = network.examples(graph, dataset, N_MEASURED, seed)
+    n_classes = graph.node[graph.output].output.shape[-1]
+    return choose(graph, measure(network.loaded.model, graph, x, y % n_classes), budget, seed, accounting, ranking)
+
+
+def _comparison(choices: "list[Choice]") -> dict[str, Any]:
+    """The combinations that were compared, the chosen one first."""
+    if not choices:
+        return {}
+    rows = [
+        {
+            "arguments": one.candidate.flags,
+            "fits": one.selector is not None,
+            "worst_total_bytes": one.worst_bytes,
+            "trained_weights": one.n_weights,
+            "trained_biases": one.n_biases,
+            "fidelity": one.fidelity,
+            "gradient_share": one.share,
+            "why": one.why,
+        }
+        for one in choices
+    ]
+    return {"combinations": rows}
+
+
+def _comparison_text(rows: list[dict[str, Any]]) -> str:
+    from kilotune.report.table import text_table
+
+    head = ["combination", "why", "total B", "weights", "biases", "fidelity", "gradient"]
+    lines = [
+        [
+            row["arguments"],
+            ("chosen: " if number == 0 else "") + row["why"],
+            row["worst_total_bytes"],
+            row["trained_weights"],
+            row["trained_biases"],
+            f"{row['fidelity']:.2%}",
+            f"{row['gradient_share']:.2%}",
+        ]
+        if row["fits"]
+        else [row["arguments"], row["why"], "-", "-", "-", "-", "-"]
+        for number, row in enumerate(rows)
+    ]
+    return (
+        f"{text_table(head, lines, n_left=2)}\n\n"
+        "gradient: share of the squared gradient norm of everything but the classifier that the combination trains, on average "
+        "over its draws, times fidelity, what the way of keeping leaves of it"
+    )
 
 
 def _facts(selector: "Selector", first: "UpdatePlan", report: "LedgerReport") -> dict[str, Any]:
@@ -106,7 +193,8 @@ def _text(result: dict[str, Any], selector: "Selector", first: "UpdatePlan", rep
 
     graph, worst = selector.fitting.task.graph, result["worst_case"]
     budget = f"{format_bytes(result['budget_bytes'])} ({result['ledger']} ledger)"
-    blocks = [
+    blocks = [_comparison_text(result["combinations"])] if "combinations" in result else []
+    blocks += [
         f"{result['policy']} on {result['model']} at {shape_text(result['input'])}, budget {budget}",
         *_front_text(result["first_layer"]),
         account_text(graph, first, selector.layout, report),

@@ -35,7 +35,7 @@ class Selection:
         accounting = Accounting(optimizer=ledger_name(recipe))
         policy = make(recipe.policy, **recipe.options)
         ranking = None if recipe.ranking is None else Ranking.load(Path(recipe.ranking))
-        self._selector = Selector.fit(graph, policy, budget, recipe.seed, accounting, ranking)
+        self._selector = Selector.fit(graph, policy, budget, recipe.seed, accounting, ranking, recipe.keep)
         rule = policy.redraw if recipe.redraw == "policy" else recipe.redraw
         self._interval = _STEPS_BETWEEN_DRAWS[rule] if isinstance(rule, str) else rule
         self.plan = self._selector.draw()
