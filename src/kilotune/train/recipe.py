@@ -58,6 +58,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     train_limit: Positive | None = None
     eval_limit: Positive | None = None
 
+    def __post_init__(self):
+        if self.input is not None and len(self.input) not in (1, 3):
+            raise ValueError(f"input is (c, h, w), or (t,) for token ids, got {self.input}")
+
     @classmethod
     def of(cls, **fields: Any) -> "Recipe":
         """The recipe with these fields. Raises RunError for unknown names and values out of range."""
