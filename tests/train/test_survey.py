@@ -10,9 +10,12 @@ from kilotune.graph.capture import capture
 from kilotune.integrations.redrawing import Redrawing
 from kilotune.memory.survey import survey_plan
 from kilotune.ops.prepare import prepare
+from kilotune.policies import make
+from kilotune.policies.base import State, Task
+from kilotune.rng import Pcg32
 from kilotune.train.loop import FineTuner
 from kilotune.train.recipe import Recipe
-from kilotune.train.survey import survey_norms
+from kilotune.train.survey import fisher, survey_norms
 from kilotune.train.update import fingerprint
 from tests.train.test_rank import EXAMPLE, TOLERANCE, make_batches, make_model
 
@@ -105,3 +108,47 @@ def test_other_loops_say_that_they_cannot():
         RunError, match=r"policy det_rgn needs a pass over the training data .* use kilotune\.FineTuner"
     ):
         Redrawing(make_model(), EXAMPLE, budget=1200, ledger="selection", policy="det_rgn")
+
+
+def test_fisher_information_is_that_of_the_layers_inputs():
+    """TinyTrain, Eq. 2, from the gradient of each layer's input in stock PyTorch, image by image."""
+    model, batches = make_model(), make_batches(2)
+    plan = survey_plan(capture(model, EXAMPLE), ("0", "3", "6"))
+    step = prepare(model, EXAMPLE, plan)
+    found, n_steps = fisher(step, plan, RECIPE, CPU, [[batch] for batch in batches])
+    assert n_steps == 2
+    dense, inputs = make_model(), {}
+    for name in ("0", "3", "6"):
+        dense.get_submodule(name).register_forward_pre_hook(lambda module, x, name=name: inputs.update({name: x[0]}))
+    images = [(x[i : i + 1], y[i : i + 1]) for x, y in batches for i in range(len(y))]
+    sums = dict.fromkeys(found, 0.0)
+    for x, y in images:
+        loss = cross_entropy(dense(x.requires_grad_()), y)
+        for name, gradient in zip(inputs, torch.autograd.grad(loss, list(inputs.values())), strict=True):
+            sums[name] = sums[name] + (inputs[name] * gradient).sum((0, 2, 3)).detach() ** 2
+    for name, total in sums.items():
+        np.testing.assert_allclose(found[name], total / (2 * len(images)), rtol=10 * TOLERANCE, atol=1e-9)
+
+
+def test_fisher_chooses_once_before_training_and_its_pass_is_charged():
+    tuner = FineTuner(make_model(), EXAMPLE, policy="fisher", options={"survey_steps": 1}, **FIELDS)
+    batches = make_batches(2)
+    record = tuner.fit(batches, batches, quiet=True)
+    assert (record.survey.passes, record.survey.steps) == (1, 1)
+    assert record.epochs[0].channels == record.epochs[-1].channels
+    plan = survey_plan(tuner.graph, ("0", "3", "6"))
+    tuner = FineTuner(make_model(), EXAMPLE, policy="fisher", options={"survey_steps": 1}, **FIELDS)
+    found, _ = fisher(tuner.step, plan, tuner.recipe, CPU, [[batches[0]]])
+    state = State()
+    task = Task.of(tuner.graph)
+    policy = make("fisher")
+    policy.observe(task, state, np.arange(task.table.n_channels), np.concatenate([found[n] for n in task.table.names]))
+    assert record.epochs[0].channels == policy.draw(task, FIELDS["budget"] // 4, state, Pcg32(0))
+
+
+def test_a_fisher_pass_without_a_finite_gradient_is_refused():
+    images = torch.full((2, 3, 8, 8), torch.inf)
+    model = make_model()
+    plan = survey_plan(capture(model, EXAMPLE), ("6",))
+    with pytest.raises(TrainingError, match="no gradient of the Fisher pass is finite"):
+        fisher(prepare(model, EXAMPLE, plan), plan, RECIPE, CPU, [[(images, torch.tensor([0, 1]))]])

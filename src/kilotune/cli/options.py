@@ -102,7 +102,7 @@ PolicyName = Annotated[
         help="How channels are chosen: full, classifier, bias, last, sparse_update, random, static_random, "
         "topk_random_static, trady, medyate, dgsu; for plan also auto, which compares combinations; oracles, which look at "
         "the full gradient outside the budget: det_raw, "
-        "static_det_raw, det_rgn, static_det_rgn, prob_raw."
+        "static_det_raw, det_rgn, static_det_rgn, prob_raw, fisher."
     ),
 ]
 PolicyOptions = Annotated[

@@ -9,6 +9,7 @@ from kilotune.errors import RunError
 from kilotune.graph.capture import capture
 from kilotune.memory.ledger import OPTIMIZER_SLOTS
 from kilotune.ops.prepare import prepare
+from kilotune.policies.base import PASSES
 from kilotune.train.observer import OBSERVERS
 from kilotune.train.recipe import Recipe
 from kilotune.train.record import LedgerFigures
@@ -27,7 +28,7 @@ class Redrawing:
         self.recipe = Recipe.of(**{"optimizer": "sgd", **fields})
         graph = capture(model, example)
         self.selection = Selection(graph, self.recipe)
-        if self.selection.observes == "survey":
+        if self.selection.observes in PASSES:
             raise RunError(
                 f"policy {self.recipe.policy} needs a pass over the training data before each draw, which only "
                 "kilotune's own loop makes; use kilotune.FineTuner, or another policy such as medyate"

@@ -8,6 +8,7 @@ from kilotune.errors import PlanError
 from kilotune.policies.base import Policy
 from kilotune.policies.baselines import Bias, Classifier, Full, Last
 from kilotune.policies.dgsu import Dgsu
+from kilotune.policies.fisher import Fisher
 from kilotune.policies.medyate import Medyate
 from kilotune.policies.oracles import DetRaw, DetRgn, ProbRaw, StaticDetRaw, StaticDetRgn
 from kilotune.policies.sparse_update import SparseUpdate
@@ -31,6 +32,7 @@ POLICIES: dict[str, type[Policy]] = {
     "det_rgn": DetRgn,
     "static_det_rgn": StaticDetRgn,
     "prob_raw": ProbRaw,
+    "fisher": Fisher,
 }
 
 

@@ -18,7 +18,9 @@ from kilotune.update_plan import Axis, ChannelSet, Keep
 
 Redraw = Literal["never", "epoch", "step"]
 
-Observation = Literal["nothing", "norms", "survey"]
+Observation = Literal["nothing", "norms", "survey", "fisher"]
+PASSES: frozenset[Observation] = frozenset({"survey", "fisher"})
+"""What is only known after a pass over the training data of its own."""
 """What a policy is told: nothing; gradient norms of the channels just trained; before a draw, those of all channels, from a
 pass over the training data with the gradient of every weight (oracles; the pass is outside the budget and shown)."""
 

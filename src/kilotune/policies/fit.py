@@ -13,7 +13,7 @@ from kilotune.graph.node import Graph
 from kilotune.memory.ledger import Accounting, Layout, LedgerReport
 from kilotune.memory.survey import survey_report
 from kilotune.policies import POLICIES, make
-from kilotune.policies.base import Bound, Policy, State, Task
+from kilotune.policies.base import PASSES, Bound, Policy, State, Task
 from kilotune.policies.ranking import Ranking
 from kilotune.rng import Pcg32
 from kilotune.units import format_bytes
@@ -206,7 +206,7 @@ class Selector:
     @cached_property
     def survey(self) -> LedgerReport | None:
         """What each of an oracle's passes costs, outside the budget; None for all other policies."""
-        if self.policy.observes != "survey":
+        if self.policy.observes not in PASSES:
             return None
         return survey_report(self.fitting.task.graph, self.pool, self.fitting.accounting)
 

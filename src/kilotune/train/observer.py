@@ -1,7 +1,9 @@
 """What a policy is told between its draws: one observer for each kind of observation."""
 
+from collections.abc import Iterable
 from itertools import islice
 
+import numpy as np
 import torch
 
 from kilotune.ops.prepare import Step
@@ -10,7 +12,9 @@ from kilotune.train.feed import Feed
 from kilotune.train.observe import StepMean
 from kilotune.train.recipe import Recipe
 from kilotune.train.selection import Selection
-from kilotune.train.survey import survey_norms
+from kilotune.train.stepping import Batch
+from kilotune.train.survey import fisher, survey_norms
+from kilotune.update_plan import UpdatePlan
 
 
 class Observer:
@@ -58,13 +62,28 @@ class SurveyObserver(Observer):
             return 0
         plan = self.selection.survey_plan
         steps = islice(feed.steps(epoch), self.selection.survey_steps)
-        norms, n_steps = survey_norms(self.step, plan, recipe, device, steps)
-        self.selection.observe(norms, plan)
+        values, n_steps = self._look(plan, recipe, device, steps)
+        self.selection.observe(values, plan)
         return n_steps
+
+    def _look(
+        self, plan: UpdatePlan, recipe: Recipe, device: torch.device, steps: Iterable[list[Batch]]
+    ) -> tuple[dict[str, np.ndarray], int]:
+        return survey_norms(self.step, plan, recipe, device, steps)
+
+
+class FisherObserver(SurveyObserver):
+    """Tells the Fisher information of every channel."""
+
+    def _look(
+        self, plan: UpdatePlan, recipe: Recipe, device: torch.device, steps: Iterable[list[Batch]]
+    ) -> tuple[dict[str, np.ndarray], int]:
+        return fisher(self.step, plan, recipe, device, steps)
 
 
 OBSERVERS: dict[Observation, type[Observer]] = {
     "nothing": Observer,
     "norms": NormObserver,
     "survey": SurveyObserver,
+    "fisher": FisherObserver,
 }

@@ -10,7 +10,7 @@ from kilotune.graph.node import Graph
 from kilotune.memory.ledger import Accounting
 from kilotune.memory.survey import survey_plan
 from kilotune.policies import make
-from kilotune.policies.base import Observation
+from kilotune.policies.base import PASSES, Observation
 from kilotune.policies.fit import Selector
 from kilotune.policies.oracles import Oracle
 from kilotune.policies.ranking import Ranking
@@ -67,7 +67,7 @@ class Selection:
         A run starts with its first plan, but for an oracle, which has seen no gradient when that is drawn.
         """
         if (epoch, step) == (0, 0):
-            return self.observes == "survey"
+            return self.observes in PASSES
         return self._interval is not None and step % self._interval == 0
 
     def redraw(self) -> UpdatePlan:
