@@ -6,9 +6,9 @@ First ``kilotune prune`` makes the network narrower where the ledger has its pea
 a larger input; this looks at training images of CIFAR-10, never at labels. Then each row draws its plans under the budget, from
 the whole network, and trains them.
 
-The front of the network is frozen, so it gives the same values in every epoch: they are computed once for each image in VIEWS
-shifted and mirrored versions and stored, and only the layers behind are run again. What is trained, and how, is what
-``kilotune finetune`` trains with the same plans; before the first row this is checked on a batch.
+The front of the network is frozen, so it gives the same values in every epoch: they are computed once for each image, in VIEWS
+versions (the first as it is, others shifted and mirrored), and stored, and only the layers behind are run again. What is trained,
+and how, is what ``kilotune finetune`` trains with the same plans; before the first row this is checked on a batch.
 
 Everything lies in ``--runs``; rows that are finished in ``benchmarks/results/dgsu_system.json`` are not repeated. The table has
 accuracy on all 10,000 test images, the share of the convolution weights updated in an iteration, and the memory of kept features
@@ -16,7 +16,6 @@ against dense training, both as the papers count (inputs of the trained layers) 
 """
 
 import argparse
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,6 +25,7 @@ from typing import Any
 
 import msgspec
 import torch
+from runs import write_results
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -61,7 +61,7 @@ WIDTHS = {
 RECOVERY = {"recover": "cifar10", "train_limit": 16_000, "recover_epochs": 4, "teacher_side": 96}
 
 FIRST = 11  # The first block that is trained: 30 of 52 layers are before it.
-VIEWS = 2
+VIEWS = 1
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     dynamic: bool = True
     images: int | None = None
-    epochs: int = 10
+    epochs: int = 4
     lr: float = 0.1
     seed: int = 0
 
 
 DGSU = {"frozen": 30 / 52, "n_stages": 4, "decay": 0.5, "turns": 4, "traversal": "strided"}
-SHORT = Row(images=10_000, epochs=5)
+SHORT = Row(images=5_000, epochs=4)
 ROWS = {
     "dgsu": Row(),
     **{
@@ -238,7 +238,7 @@ def main() -> None:
             row = ROWS[name]
             asked = msgspec.to_builtins(row) | {"options": DGSU | row.options}
             records[name] = {"row": asked, "memory": memory(system, row), **train(system, row)}
-            RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(records), indent=1) + b"\n")
+            write_results(RESULTS, records)
         record, shares = records[name], records[name]["memory"]
         print(
             f"{name:28} {100 * record['accuracies'][-1]:.2f} %  weights {100 * shares['weights_share']:.2f} %  features "
@@ -248,5 +248,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("KILOTUNE_DATA", str(Path(__file__).parents[2] / "shared" / "data"))
     main()

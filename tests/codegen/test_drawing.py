@@ -34,7 +34,9 @@ def selector(name: str, budget: str = "160KiB", **options: object) -> Selector:
 def device(library, drawing: Drawing) -> Device:
     """The C side, given nothing but the tables."""
     n_rows = len(drawing.layers)
-    table = ChannelTable(drawing.layers, drawing.channels, drawing.cost, np.zeros(n_rows, int), np.zeros(1))
+    table = ChannelTable(
+        drawing.layers, drawing.channels, drawing.cost, np.zeros(n_rows, int), np.zeros(1), np.zeros(n_rows, int)
+    )
     return Device(library, table, drawing.size, SEED)
 
 
@@ -86,6 +88,12 @@ def test_boosted_draws_are_refused():
         ExportError, match=r"policy Trady\(.*boosted=True.*\) cannot draw on a device; those that can are random"
     ):
         find_drawing(selector("trady", boosted=True))
+
+
+@pytest.mark.parametrize("options", [{"turns": 2}, {"traversal": "strided"}, {"traversal": "largest"}])
+def test_draws_of_dgsu_that_the_device_does_not_know_are_refused(options):
+    with pytest.raises(ExportError, match="dgsu without turns, its traversal cyclic or independent"):
+        find_drawing(selector("dgsu", "1MiB", **options))
 
 
 def test_too_many_channels_are_refused():

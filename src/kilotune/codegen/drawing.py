@@ -82,12 +82,13 @@ def find_drawing(selector: Selector) -> Drawing | None:
 
 
 def _function(policy: object) -> str:
-    if isinstance(policy, Dgsu):
+    if isinstance(policy, Dgsu) and policy.turns == 1 and policy.traversal in _DGSU:
         return _DGSU[policy.traversal]
     if type(policy) in (Random, Trady, Medyate) and not getattr(policy, "boosted", False):
         return "medyate" if isinstance(policy, Medyate) else "uniform"
     raise ExportError(
-        f"policy {policy!r} cannot draw on a device; those that can are random, trady, medyate and dgsu, not boosted; "
+        f"policy {policy!r} cannot draw on a device; those that can are random, trady and medyate, not boosted, and dgsu "
+        f"without turns, its traversal {' or '.join(_DGSU)}; "
         "policies that choose once are exported with their choice"
     )
 
