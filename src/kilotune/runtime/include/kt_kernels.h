@@ -41,7 +41,7 @@ void kt_keep_channels(const float *x, const kt_slice *slice, int n);
 void kt_keep_features(const float *x, const kt_slice *slice, int n, int c);
 void kt_linear_slice(const float *x, const kt_slice *slice, float *y, int n, int c, int o);
 void kt_linear_slice_input_grad(const float *dy, const kt_slice *slice, float *dx, int n, int c, int o);
-void kt_linear_weight_grad(const kt_slice *slice, const float *kept, const float *dy, const float *scale, int n, int o);
+void kt_linear_weight_grad(const kt_slice *slice, const float *dy, const float *scale, int n, int o);
 void kt_pointwise_slice(const kt_conv *g, const float *x, const kt_slice *slice, float *y);
 void kt_pointwise_slice_input_grad(const kt_conv *g, const float *dy, const kt_slice *slice, float *dx);
 void kt_pointwise_weight_grad(const kt_conv *g, const kt_slice *slice, const float *dy, const float *scale);
@@ -87,6 +87,7 @@ void kt_max_pool(const kt_pool *g, const float *x, float *y, uint8_t *taps);
 void kt_max_pool_grad(const kt_pool *g, const float *dy, const uint8_t *taps, float *dx, int add);
 void kt_mean(const float *x, float *y, int m, int n);
 void kt_mean_grad(const float *dy, float *dx, int m, int n, int add);
+void kt_slice_clear(const kt_slice *slice, const kt_layer *layer);
 void kt_zero(float *y, int n);
 
 #endif

@@ -1,0 +1,213 @@
+"""From a network, a plan and the layout of its memory to a ``Program``: every decision that the printed text rests on."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from kilotune.codegen.backward import bias_gradient, input_gradients, weight_gradient
+from kilotune.codegen.forward import FORWARD, problem
+from kilotune.codegen.program import Argument, Call, Comment, Line, Name, Place, Probe, Program, Struct
+from kilotune.codegen.region import place
+from kilotune.codegen.values import NOTHING, Values
+from kilotune.errors import ExportError
+from kilotune.graph import node as ops
+from kilotune.graph.backward import BackwardStep
+from kilotune.graph.node import Graph, Layer, Node
+from kilotune.update_plan import UpdatePlan
+
+RULE = Name("rule")
+
+
+def without_dropout(graph: Graph) -> Graph:
+    """The network as a device runs it: dropout, which would need random bits in every step, is left out."""
+    same: dict[str, str] = {}
+    nodes = []
+    for node in graph.nodes:
+        inputs = tuple(same.get(name, name) for name in node.inputs)
+        if isinstance(node.op, ops.Dropout):
+            same[node.name] = inputs[0]
+        else:
+            nodes.append(replace(node, inputs=inputs))
+    return replace(graph, nodes=tuple(nodes), output=same.get(graph.output, graph.output))
+
+
+def decide(values: Values, plan: UpdatePlan, momentum: float = 0.0) -> Program:
+    """The program that trains ``plan`` on one sample after another.
+
+    Raises ExportError listing every node that has no kernel.
+    """
+    _check(values, plan)
+    return _Decision(values, plan).program(momentum)
+
+
+def _check(values: Values, plan: UpdatePlan) -> None:
+    graph = values.graph
+    found = [(node, problem(values, node)) for node in graph.nodes]
+    problems = [
+        f"  {node.op.kind} -> {'x'.join(map(str, values.shape(node.name)))} in {node.layer or node.name}: {text}"
+        for node, text in found
+        if text is not None
+    ]
+    if problems:
+        listing = "\n".join(problems)
+        raise ExportError(f"{graph.model} has {len(problems)} operations that cannot become C:\n{listing}")
+    neurons = [chosen.layer for chosen in plan.channels if chosen.axis == "out"]
+    if neurons:
+        raise ExportError(f"{', '.join(neurons)}: output neurons cannot be trained on a device; plan input channels")
+
+
+class _Decision:
+    def __init__(self, values: Values, plan: UpdatePlan):
+        self.v, self.plan, self.region = values, plan, values.region
+        self.timeline = values.region.layout.timeline
+
+    def program(self, momentum: float) -> Program:
+        v, graph = self.v, self.v.graph
+        infer = tuple(self._forward(keeping=False))
+        forward, backward = tuple(self._forward(keeping=True)), tuple(self._backward())
+        start, apply = tuple(self._start()), tuple(self._apply())
+        tables = self._tables()
+        output = v.value(graph.output)
+        assert isinstance(output, Place)
+        return Program(
+            arena_bytes=self.region.nbytes,
+            image=self.region.buffer(graph.nodes[0].name),
+            image_elements=v.elements(graph.nodes[0].name),
+            logits=output,
+            classes=v.elements(graph.output),
+            constants=tuple(v.constants.values()),
+            structs=(*v.structs.values(), *tables),
+            start=start,
+            infer=infer,
+            forward=forward,
+            loss_gradient=self._loss_gradient(),
+            backward=backward,
+            apply=apply,
+            accumulates=self.region.accumulate,
+            trained=tuple(self.region.trained.values()),
+            slices=tuple(layer.name for layer in self._sliced),
+            resident_bytes=self.region.nbytes - self._lowest(),
+            momentum=momentum,
+        )
+
+    @property
+    def _sliced(self) -> list[Layer]:
+        """Layers of the tables: the pool, and the classifier if it is trained."""
+        graph = self.v.graph
+        whole = [layer for layer in graph.layers if f"{layer.name}.weight" in self.region.trained]
+        return [*self.region.pool, *whole]
+
+    def _lowest(self) -> int:
+        """First byte of what stays from step to step."""
+        counts = self._counts()
+        weights = sum(n * layer.channel_weight_elements for n, layer in zip(counts, self.region.pool, strict=True))
+        return self.region.top - 4 * weights * self.region.copies
+
+    def _counts(self) -> list[int]:
+        chosen = {one.layer: len(one.indices) for one in self.plan.channels}
+        return [chosen.get(layer.name, 0) for layer in self.region.pool]
+
+    def _loss_gradient(self) -> Place:
+        if not self.timeline.step_graph.steps:
+            raise ExportError("the plan trains nothing; train at least the classifier")
+        return self.region.buffer(self.timeline.routes[self.timeline.step_graph.steps[0].node.name].arriving)
+
+    def _forward(self, keeping: bool) -> Iterator[Line]:
+        for node in self.v.graph.nodes:
+            calls = list(FORWARD[node.op.kind](self.v, node, keeping))
+            if calls:
+                yield Comment(_title(node))
+                yield from calls
+                if keeping:
+                    yield Probe("VALUE", self.v.number[node.name], self.v.value(node.name), self.v.elements(node.name))
+
+    def _backward(self) -> Iterator[Line]:
+        for step in self.timeline.step_graph.steps:
+            yield Comment(_title(step.node))
+            yield from self._gradients(step)
+            route = self.timeline.routes[step.node.name]
+            calls = list(input_gradients(self.v, step))
+            yield from calls
+            for arrival in route.inputs:
+                number, n = self.v.number[arrival.value], self.v.elements(arrival.value)
+                yield Probe("GRADIENT", number, self.region.buffer(arrival.buffer), n)
+            if not self.region.accumulate:
+                yield from self._updates(step.node)
+
+    def _gradients(self, step: BackwardStep) -> Iterator[Line]:
+        node = step.node
+        if self.v.slice(node) is not None:
+            number = self.v.slice_number(node)
+            assert number is not None
+            row = Name(f"&kt_slices[{number}]"), Name(f"&kt_layers[{number}]")
+            if not self.region.accumulate:
+                yield Call("kt_slice_clear", row)
+            yield from weight_gradient(self.v, step)
+        if step.bias:
+            at = self._bias_gradient(node)
+            if not self.region.accumulate:
+                yield Call("kt_zero", (at, self.v.layer_of[node.name].out_channels))
+            yield from bias_gradient(self.v, step, at)
+
+    def _bias_gradient(self, node: Node) -> Argument:
+        trained = self.region.trained[f"{node.layer}.bias"]
+        return trained.gradient or self.region.passing(node.name, trained.elements)
+
+    def _updates(self, node: Node) -> Iterator[Line]:
+        number, layer = self.v.slice_number(node), self.v.layer_of.get(node.name)
+        if number is not None:
+            row = Name(f"&kt_slices[{number}]"), Name(f"&kt_layers[{number}]")
+            yield Call("kt_sgd_slice", (*row, self.v.weight_scale(node), RULE))
+        trained = self.region.trained.get(f"{layer.name}.bias") if layer else None
+        if trained is not None:
+            gradient = self._bias_gradient(node)
+            places = (trained.value, gradient, trained.velocity or NOTHING, self.v.bias_scale(node))
+            yield Call("kt_sgd", (*places, trained.elements, 1, RULE))
+
+    def _apply(self) -> Iterator[Line]:
+        if self.region.accumulate:
+            for step in self.timeline.step_graph.steps:
+                yield from self._updates(step.node)
+
+    def _start(self) -> Iterator[Line]:
+        """Everything that is trained starts as nothing but the biases, which start as they are in flash."""
+        yield Call("kt_zero", (Place(0), self.region.nbytes // 4))
+        for name, trained in self.region.trained.items():
+            if name.endswith(".bias"):
+                node = self.v.graph.node[self.v.graph.layer[trained.layer].node]
+                yield Call("kt_copy", (self.v.initial_bias(node), 0, 0, trained.value, 0, 0, 1, 1, trained.elements, 0))
+
+    def _tables(self) -> tuple[Struct, Struct]:
+        rows, at = [], 0
+        for layer in self._sliced:
+            outputs, kernel = layer.out_channels // layer.groups, int(np.prod(layer.kernel))
+            rows.append((at, layer.channel_input_elements, layer.in_channels, outputs, kernel, layer.groups))
+            at += layer.weight_elements
+        return Struct("kt_layer", "kt_layers", tuple(rows)), Struct("kt_slice", "kt_slices", tuple(self._slices()))
+
+    def _slices(self) -> Iterator[tuple[Argument | str, ...]]:
+        chosen = {one.layer: one.indices for one in self.plan.channels}
+        counts, region = self._counts(), self.region
+        places = place(counts, region.pool, region.top, region.copies, region.accumulate)
+        for number, (layer, at) in enumerate(zip(region.pool, places, strict=True)):
+            velocity = NOTHING if at.velocity is None else Place(at.velocity)
+            index = self._index(number, chosen.get(layer.name, ()))
+            yield index, Place(at.delta), Place(at.gradient), velocity, Place(at.kept), counts[number]
+        for layer in self._sliced[len(places) :]:
+            whole, node = region.trained[f"{layer.name}.weight"], self.v.graph.node[layer.node]
+            passing = whole.gradient or self._classifier_gradient(layer, whole.elements)
+            kept = self.v.value(node.inputs[0])
+            index = self._index(len(places), tuple(range(layer.in_channels)))
+            yield index, whole.value, passing, whole.velocity or NOTHING, kept, layer.in_channels
+
+    def _classifier_gradient(self, layer: Layer, elements: int) -> Argument:
+        """Below the gradient of its bias, where gradients do not stay."""
+        return self.region.passing(layer.node, elements + layer.has_bias * layer.out_channels)
+
+    def _index(self, number: int, indices: tuple[int, ...]) -> Argument:
+        return self.v.constant(f"index{number}", np.array(indices, np.uint16)) if indices else NOTHING
+
+
+def _title(node: Node) -> str:
+    return f"{node.op.kind} {node.layer}" if node.layer and node.layer != node.name else node.name

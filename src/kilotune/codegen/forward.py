@@ -1,0 +1,248 @@
+"""Forward pass of each kind of node as calls: a table. ``keeping``: whether masks and chosen channels are kept for backward."""
+
+from collections.abc import Callable, Iterator
+from math import prod
+
+from kilotune.codegen.program import Argument, Call, Place
+from kilotune.codegen.values import NOTHING, Values
+from kilotune.graph import node as ops
+from kilotune.graph.node import ACTIVATION_KEEPS, Node
+from kilotune.memory.rings import is_depthwise
+
+MAX_KERNEL = 11
+"""``KT_MAX_KERNEL``."""
+SMOOTH = ("sigmoid", "tanh", "silu", "hardswish")
+MASKED = ("relu", "relu6", "hardsigmoid", "leaky_relu")
+
+Calls = Iterator[Call]
+
+
+def is_pointwise(node: Node) -> bool:
+    """Whether a convolution is a matrix product over pixels that lie one after another."""
+    op = node.op
+    plain = isinstance(op, ops.Conv2d) and op.weight_shape[2:] == (1, 1) and op.groups == 1
+    return plain and op.stride == (1, 1) and not any(op.padding)
+
+
+def _conv2d(v: Values, node: Node, keeping: bool) -> Calls:
+    x, y, geometry, piece = v.value(node.inputs[0]), v.value(node.name), v.convolution(node), v.slice(node)
+    weight, scale = v.weight(node)
+    if keeping and piece is not None and v.slice_number(node) != len(v.region.pool):
+        yield Call("kt_keep_channels", (x, piece, prod(v.shape(node.inputs[0])[1:])))
+    if is_depthwise(node):
+        ring = v.scratch(f"{node.name}.ring")
+        yield Call(f"kt_depthwise_{v.suffix}", (geometry, x, weight, scale, v.bias(node), piece or NOTHING, y, ring))
+        return
+    kind = "pointwise" if is_pointwise(node) else "conv2d"
+    yield Call(f"kt_{kind}_{v.suffix}", (geometry, x, weight, scale, v.bias(node), y))
+    if piece is not None:
+        yield Call(f"kt_{kind}_slice", (geometry, x, piece, y))
+
+
+def _linear(v: Values, node: Node, keeping: bool) -> Calls:
+    (c, o), piece = linear_shape(node), v.slice(node)
+    x, y, n = v.value(node.inputs[0]), v.value(node.name), v.elements(node.name) // o
+    if keeping and piece is not None and v.slice_number(node) != len(v.region.pool):
+        yield Call("kt_keep_features", (x, piece, n, c))
+    yield Call(f"kt_linear_{v.suffix}", (x, *v.weight(node), v.bias(node), y, n, c, o))
+    if piece is not None:
+        yield Call("kt_linear_slice", (x, piece, y, n, c, o))
+
+
+def linear_shape(node: Node) -> tuple[int, int]:
+    """(c, o) of a linear layer."""
+    assert isinstance(node.op, ops.Linear)
+    o, c = node.op.weight_shape
+    return c, o
+
+
+def _activation(v: Values, node: Node, keeping: bool) -> Calls:
+    op = node.op
+    assert isinstance(op, ops.Activation)
+    mask = v.mask(f"{node.name}.mask") if keeping else None
+    arguments: tuple[Argument, ...] = (v.value(node.inputs[0]), v.value(node.name))
+    if mask is not None:
+        arguments = (*arguments, mask)
+    arguments = (*arguments, v.elements(node.name))
+    if op.function == "leaky_relu":
+        arguments = (*arguments, op.slope)
+    yield Call(f"kt_{op.function}{'_mask' * (mask is not None)}", arguments)
+
+
+def _add(v: Values, node: Node, keeping: bool) -> Calls:
+    a, b = node.inputs
+    yield Call("kt_add", (v.value(a), v.value(b), v.value(node.name), v.elements(node.name)))
+
+
+def broadcast(v: Values, node: Node) -> tuple[str, str, int] | None:
+    """(wide, narrow, n) of a product in which each element of narrow meets n of wide; None if it is not of that form."""
+    a, b = node.inputs
+    for wide, narrow in ((a, b), (b, a)):
+        shape, other = v.shape(wide), v.shape(narrow)
+        if shape == v.shape(node.name) and len(shape) == len(other):
+            same = next((i for i, (m, n) in enumerate(zip(shape, other, strict=True)) if m != n), len(shape))
+            if all(n == 1 for n in other[same:]):
+                return wide, narrow, prod(shape[same:])
+    return None
+
+
+def _mul(v: Values, node: Node, keeping: bool) -> Calls:
+    found = broadcast(v, node)
+    assert found is not None
+    wide, narrow, n = found
+    yield Call("kt_mul", (v.value(wide), v.value(narrow), v.value(node.name), v.elements(narrow), n, 0))
+
+
+def _affine(v: Values, node: Node, keeping: bool) -> Calls:
+    assert isinstance(node.op, ops.Affine)
+    n = v.elements(node.name)
+    yield Call("kt_affine", (v.value(node.inputs[0]), v.value(node.name), n, node.op.scale, node.op.shift))
+
+
+def _batch_norm(v: Values, node: Node, keeping: bool) -> Calls:
+    c, *rest = v.shape(node.name)
+    scale = v.constant(f"weight{v.number[node.name]}", v.folded[node.name].weight)
+    yield Call(
+        "kt_channel_affine", (v.value(node.inputs[0]), scale, v.initial_bias(node), v.value(node.name), c, prod(rest))
+    )
+
+
+def averaged(v: Values, node: Node) -> tuple[int, int] | None:
+    """(m, n) where the node is the mean over the last n of m n elements, else None."""
+    shape, op = v.shape(node.inputs[0]), node.op
+    if isinstance(op, ops.Mean):
+        axes = tuple(axis - 1 for axis in op.axes)
+        return (prod(shape[: axes[0]]), prod(shape[axes[0] :])) if axes == tuple(range(axes[0], len(shape))) else None
+    whole = isinstance(op, ops.AdaptiveAvgPool) and op.output_size == (1, 1)
+    return (prod(shape[:-2]), prod(shape[-2:])) if whole else None
+
+
+def _mean(v: Values, node: Node, keeping: bool) -> Calls:
+    found = averaged(v, node)
+    if found is not None:
+        yield Call("kt_mean", (v.value(node.inputs[0]), v.value(node.name), *found))
+    else:
+        yield Call("kt_adaptive_avg_pool", (v.pooling(node), v.value(node.inputs[0]), v.value(node.name)))
+
+
+def _avg_pool(v: Values, node: Node, keeping: bool) -> Calls:
+    assert isinstance(node.op, ops.AvgPool)
+    padded = int(node.op.count_include_pad)
+    yield Call("kt_avg_pool", (v.pooling(node), v.value(node.inputs[0]), v.value(node.name), padded))
+
+
+def _max_pool(v: Values, node: Node, keeping: bool) -> Calls:
+    taps = v.mask(f"{node.name}.argmax") if keeping else None
+    yield Call("kt_max_pool", (v.pooling(node), v.value(node.inputs[0]), v.value(node.name), taps or NOTHING))
+
+
+def part(v: Values, whole: str, axis: int, start: int, step: int, size: int) -> tuple[int, int, int, int, int, int]:
+    """(first element, outer step, middle step, outer, middle, inner) of ``whole[start::step]`` along ``axis``, ``size`` long."""
+    shape = v.shape(whole)
+    outer, inner = prod(shape[:axis]), prod(shape[axis + 1 :])
+    return start * inner, shape[axis] * inner, step * inner, outer, size, inner
+
+
+def concatenated(v: Values, node: Node) -> Iterator[tuple[str, tuple[int, int, int, int, int, int]]]:
+    """Each input with the part of the output that it is."""
+    assert isinstance(node.op, ops.Concat)
+    axis, start = node.op.axis - 1, 0
+    for name in node.inputs:
+        size = v.shape(name)[axis]
+        yield name, part(v, node.name, axis, start, 1, size)
+        start += size
+
+
+def sliced(v: Values, node: Node) -> tuple[int, int, int, int, int, int]:
+    """The part of the input that the node takes."""
+    op = node.op
+    assert isinstance(op, ops.Slice)
+    return part(v, node.inputs[0], op.axis - 1, op.start, op.step, v.shape(node.name)[op.axis - 1])
+
+
+def moved(at: Argument, elements: int) -> Argument:
+    """``elements`` numbers further on."""
+    assert isinstance(at, Place)
+    return Place(at.offset + 4 * elements)
+
+
+def _concat(v: Values, node: Node, keeping: bool) -> Calls:
+    for name, (first, outer_step, middle_step, outer, middle, inner) in concatenated(v, node):
+        steps = (middle * inner, inner)
+        to = moved(v.value(node.name), first)
+        yield Call("kt_copy", (v.value(name), *steps, to, outer_step, middle_step, outer, middle, inner, 0))
+
+
+def _slice(v: Values, node: Node, keeping: bool) -> Calls:
+    first, outer_step, middle_step, outer, middle, inner = sliced(v, node)
+    source = moved(v.value(node.inputs[0]), first)
+    to = (v.value(node.name), middle * inner, inner)
+    yield Call("kt_copy", (source, outer_step, middle_step, *to, outer, middle, inner, 0))
+
+
+def padded(v: Values, node: Node) -> tuple[int, int, int, int, int, int]:
+    """The part of the output that is the input: (first element, plane step, row step, planes, rows, columns)."""
+    assert isinstance(node.op, ops.Pad)
+    *_, height, width = v.shape(node.name)
+    *planes, rows, columns = v.shape(node.inputs[0])
+    top, _, left, _ = node.op.padding
+    return top * width + left, height * width, width, prod(planes), rows, columns
+
+
+def _pad(v: Values, node: Node, keeping: bool) -> Calls:
+    first, outer_step, middle_step, outer, middle, inner = padded(v, node)
+    yield Call("kt_zero", (v.value(node.name), v.elements(node.name)))
+    source, to = (v.value(node.inputs[0]), middle * inner, inner), moved(v.value(node.name), first)
+    yield Call("kt_copy", (*source, to, outer_step, middle_step, outer, middle, inner, 0))
+
+
+def _nothing(v: Values, node: Node, keeping: bool) -> Calls:
+    yield from ()
+
+
+FORWARD: dict[str, Callable[[Values, Node, bool], Calls]] = {
+    "input": _nothing,
+    "parameter": _nothing,
+    "reshape": _nothing,
+    "conv2d": _conv2d,
+    "linear": _linear,
+    "activation": _activation,
+    "add": _add,
+    "mul": _mul,
+    "affine": _affine,
+    "batch_norm": _batch_norm,
+    "mean": _mean,
+    "adaptive_avg_pool": _mean,
+    "avg_pool": _avg_pool,
+    "max_pool": _max_pool,
+    "concat": _concat,
+    "slice": _slice,
+    "pad": _pad,
+}
+
+
+def problem(v: Values, node: Node) -> str | None:
+    """Why a node cannot become C, None if it can."""
+    op = node.op
+    if op.kind not in FORWARD:
+        return "there is no kernel for it"
+    shapes = [v.shape(name) for name in node.inputs]
+    if isinstance(op, ops.Activation) and op.function not in (*SMOOTH, *MASKED):
+        return f"there is no kernel for {op.function}; use SiLU or hard-swish"
+    if isinstance(op, ops.Conv2d) and max(op.weight_shape[2:]) > MAX_KERNEL:
+        return f"kernels are at most {MAX_KERNEL} wide"
+    if isinstance(op, ops.Add) and len(set(shapes)) > 1:
+        return f"sums of different shapes {shapes}; give both the same"
+    if isinstance(op, ops.Mul) and broadcast(v, node) is None:
+        return f"products of shapes {shapes}; the smaller one must be 1 from some axis on"
+    if isinstance(op, ops.Mean) and averaged(v, node) is None:
+        return "means are over the last axes, all of them from some axis on"
+    wrong_axis = isinstance(op, ops.Concat | ops.Slice) and op.axis < 1
+    if wrong_axis or any(v.graph.node[name].output.batch_axis not in (0, None) for name in (node.name, *node.inputs)):
+        return "the batch must be the first axis"
+    if isinstance(op, ops.Pad) and op.behind:
+        return "padding is of the last two axes"
+    return None
+
+
+assert set(ACTIVATION_KEEPS) >= {*SMOOTH, *MASKED}

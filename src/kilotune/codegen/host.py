@@ -1,0 +1,112 @@
+"""A project as a shared library on this computer, called from Python."""
+
+import ctypes
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from kilotune.codegen.tools import run_tool
+from kilotune.errors import ExportError
+
+FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off")
+FAST = ("-O3", "-march=native")
+SANITIZED = ("-O1", "-g", "-march=native", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+PROBE = ("-DKT_PROBE",)
+
+_N_COMPILERS = 2
+_PROBE_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_int, ctypes.POINTER(ctypes.c_float), ctypes.c_int)
+_FLOATS = np.ctypeslib.ndpointer(np.float32, flags="C_CONTIGUOUS")
+
+
+def compile_library(sources: Path, out: Path, flags: tuple[str, ...] = FAST, compiler: str = "gcc") -> Path:
+    """All C files of a folder as a shared library in ``out``. Raises EmulatorError if the compiler is missing or complains."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = sorted(sources.glob("*.c"))
+
+    def one(file: Path) -> Path:
+        target = out / f"{file.stem}.o"
+        run_tool([compiler, *FLAGS, *flags, "-fPIC", f"-I{sources}", "-c", file, "-o", target], f"compiling {file.name}")
+        return target
+
+    with ThreadPoolExecutor(_N_COMPILERS) as pool:
+        objects = list(pool.map(one, files))
+    library = out / ("libkilotune.dylib" if sys.platform == "darwin" else "libkilotune.so")
+    run_tool([compiler, *flags, "-shared", *objects, "-o", library], "linking")
+    return library
+
+
+class HostProject:
+    """The functions of ``kt_project.h``. One at a time per library: a project has one arena."""
+
+    def __init__(self, library: Path, image_elements: int, classes: int):
+        self._c = ctypes.CDLL(str(library))
+        self._image_elements, self._classes = image_elements, classes
+        self._c.kt_infer.argtypes = (_FLOATS, _FLOATS)
+        self._c.kt_infer.restype = None
+        self._c.kt_train_step.argtypes = (_FLOATS, ctypes.c_uint32)
+        self._c.kt_train_step.restype = ctypes.c_float
+        self._c.kt_set_learning_rate.argtypes = (ctypes.c_float,)
+        self._c.kt_weights_hash.restype = ctypes.c_uint32
+        self._probe: object = None
+        self.check(self._c.kt_start())
+
+    def check(self, code: int) -> None:
+        """Raises ExportError for a negative result."""
+        if code < 0:
+            raise ExportError(f"the project returned {code}; the codes are in kt_types.h")
+
+    def infer(self, image: np.ndarray) -> np.ndarray:
+        """Logits (classes,) of an image (c, h, w)."""
+        logits = np.empty(self._classes, np.float32)
+        self._c.kt_infer(self._flat(image), logits)
+        return logits
+
+    def train_step(self, image: np.ndarray, label: int) -> float:
+        """Loss of one sample; gradients are summed in the project. Raises ExportError for a label it does not know."""
+        loss = float(self._c.kt_train_step(self._flat(image), label))
+        self.check(int(min(loss, 0.0)))
+        return loss
+
+    def apply(self) -> None:
+        """Change the weights."""
+        self._c.kt_apply()
+
+    def redraw(self) -> None:
+        """Commit and draw anew."""
+        self.check(self._c.kt_redraw())
+
+    def set_learning_rate(self, rate: float) -> None:
+        """For the updates to come."""
+        self._c.kt_set_learning_rate(rate)
+
+    def weights_hash(self) -> int:
+        """Of everything trained."""
+        return int(self._c.kt_weights_hash())
+
+    def floats(self, offset: int, elements: int) -> np.ndarray:
+        """A copy of ``elements`` numbers of the arena from byte ``offset`` on."""
+        arena = (ctypes.c_float * (offset // 4 + elements)).in_dll(self._c, "kt_arena")
+        return np.ctypeslib.as_array(arena)[offset // 4 :].copy()
+
+    def write_floats(self, offset: int, values: np.ndarray) -> None:
+        """Overwrite numbers of the arena."""
+        arena = (ctypes.c_float * (offset // 4 + values.size)).in_dll(self._c, "kt_arena")
+        np.ctypeslib.as_array(arena)[offset // 4 :] = values.reshape(-1)
+
+    def watch(self, seen: Callable[[int, int, np.ndarray], None]) -> None:
+        """Call ``seen(0 value or 1 gradient, node, numbers)`` for everything a build with ``PROBE`` computes."""
+
+        def call(what: int, index: int, at: object, n: int) -> None:
+            seen(what, index, np.ctypeslib.as_array(at, (n,)).copy())  # type: ignore[call-overload]
+
+        self._probe = _PROBE_TYPE(call)
+        ctypes.c_void_p.in_dll(self._c, "kt_probe").value = ctypes.cast(self._probe, ctypes.c_void_p).value  # type: ignore[arg-type]
+
+    def _flat(self, image: np.ndarray) -> np.ndarray:
+        flat = np.ascontiguousarray(image, np.float32).reshape(-1)
+        if flat.size != self._image_elements:
+            raise ExportError(f"the project takes images of {self._image_elements} numbers, got {image.shape}")
+        return flat

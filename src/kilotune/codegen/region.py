@@ -1,0 +1,125 @@
+"""Where things lie in the arena: fixed buffers from the bottom; from the top what every draw trains, then the slices of a draw."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from kilotune.codegen.program import Below, Place, Trained
+from kilotune.errors import ExportError
+from kilotune.graph.node import Layer
+from kilotune.memory.ledger import OPTIMIZER_SLOTS, Layout
+
+_FLOAT_BYTES = 4
+
+
+class SlicePlace(NamedTuple):
+    """Offsets of a slice, bytes; velocity None without momentum. Twin of ``kt_slice``."""
+
+    delta: int
+    gradient: int
+    velocity: int | None
+    kept: int
+
+
+def place(counts: Sequence[int], layers: Sequence[Layer], top: int, copies: int, accumulate: bool) -> list[SlicePlace]:
+    """Where the slices of a draw with ``counts`` input channels of each layer lie below ``top``. Twin of ``kt_place``."""
+    weights = [n * layer.channel_weight_elements * _FLOAT_BYTES for n, layer in zip(counts, layers, strict=True)]
+    deltas = []
+    for nbytes in weights:
+        top -= nbytes * copies
+        deltas.append(top)
+    places = []
+    for n, layer, nbytes, delta in zip(counts, layers, weights, deltas, strict=True):
+        top -= n * layer.channel_input_elements * _FLOAT_BYTES
+        gradient = delta + nbytes if accumulate else top - nbytes
+        velocity = delta + nbytes * (1 + accumulate) if copies > 1 + accumulate else None
+        places.append(SlicePlace(delta, gradient, velocity, top))
+    return places
+
+
+@dataclass(frozen=True)
+class Region:
+    """The arena of a project: ``nbytes`` of it, laid out for the layers ``pool``, with ``state_bytes`` of the policy on top."""
+
+    layout: Layout
+    pool: tuple[Layer, ...]
+    nbytes: int
+    state_bytes: int
+
+    def __post_init__(self):
+        if self.layout.accounting.batch != 1 or self.layout.accounting.dtype != "float32":
+            raise ExportError("firmware sees one sample at a time in float32; plan with batch 1 and dtype float32")
+        if self.layout.accounting.optimizer not in ("sgd", "momentum"):
+            name = self.layout.accounting.optimizer
+            raise ExportError(f"optimizer {name} is not available on a device; use sgd, with momentum or without")
+
+    @property
+    def copies(self) -> int:
+        """Numbers that stay per trained weight."""
+        return self.layout.accounting.resident_copies
+
+    @property
+    def accumulate(self) -> bool:
+        """Whether gradients are summed over samples."""
+        return self.layout.accounting.accumulate
+
+    @property
+    def top(self) -> int:
+        """First byte above the slices."""
+        return self.nbytes - self.state_bytes - sum(self.layout.fixed_resident.values())
+
+    @property
+    def state(self) -> Place:
+        """Where the policy keeps its memory."""
+        return Place(self.nbytes - self.state_bytes)
+
+    @cached_property
+    def trained(self) -> dict[str, Trained]:
+        """What every draw trains, by ``layer.bias`` and ``layer.weight``: all values, then gradients, then velocities."""
+        sizes = dict(self._trained_sizes())
+        total, found, offset = sum(sizes.values()) * _FLOAT_BYTES, {}, self.top
+        momentum = OPTIMIZER_SLOTS[self.layout.accounting.optimizer] > 0
+        for name, elements in sizes.items():
+            gradient = Place(offset + total) if self.accumulate else None
+            velocity = Place(offset + total * (1 + self.accumulate)) if momentum else None
+            found[name] = Trained(name.rpartition(".")[0], elements, Place(offset), gradient, velocity)
+            offset += elements * _FLOAT_BYTES
+        assert total * self.copies == self.nbytes - self.state_bytes - self.top
+        return found
+
+    def _trained_sizes(self) -> Iterator[tuple[str, int]]:
+        graph = self.layout.graph
+        steps = {step.node.name: step for step in self.layout.timeline.step_graph.steps}
+        for layer in graph.layers:
+            step = steps.get(layer.node)
+            if step is not None and step.bias:
+                yield f"{layer.name}.bias", layer.out_channels
+            if step is not None and step.channels is not None:
+                yield f"{layer.name}.weight", layer.weight_elements
+
+    def buffer(self, name: str) -> Place:
+        """Where a fixed buffer lies."""
+        return self._buffers[name]
+
+    def has(self, name: str) -> bool:
+        """Whether there is a fixed buffer of this name."""
+        return name in self._buffers
+
+    @cached_property
+    def _buffers(self) -> dict[str, Place]:
+        arena = self.layout.arena
+        return {
+            buffer.name: Place(offset, buffer.kind == "mask")
+            for buffer, offset in zip(arena.buffers, arena.offsets, strict=True)
+        }
+
+    def passing(self, node: str, elements: int) -> Place | Below:
+        """Where a gradient that does not stay lies during the backward step of ``node``: below the stack."""
+        at = self.layout.timeline.backward_at
+        alive = [number for number, layer in enumerate(self.pool) if at[layer.node] >= at[node]]
+        if alive:
+            return Below(alive[-1], "gradient" if self.pool[alive[-1]].node == node else "kept", elements)
+        if self.pool:
+            return Below(len(self.pool) - 1, "delta", elements)
+        return Place(self.top - elements * _FLOAT_BYTES)

@@ -1,0 +1,133 @@
+"""A ``Program`` as C text: records to characters, nothing is decided here."""
+
+from collections.abc import Callable, Iterable
+from functools import singledispatch
+
+import numpy as np
+
+from kilotune.codegen.program import Address, Argument, Below, Call, Comment, Constant, Line, Name, Place, Probe, Program, Struct
+
+_C_TYPES = {"float32": "float", "float16": "uint16_t", "int8": "int8_t", "uint16": "uint16_t"}
+_PER_LINE = 12
+
+
+@singledispatch
+def argument(item: Argument) -> str:
+    """The text of an argument.
+
+    >>> argument(Place(16)), argument(Name("bias3")), argument(0.5)
+    ('kt_arena + 4', 'bias3', '0x1.0000000000000p-1f')
+    """
+    raise TypeError(item)
+
+
+@argument.register
+def _(item: int) -> str:
+    return str(item)
+
+
+@argument.register
+def _(item: float) -> str:
+    return f"{float(np.float32(item)).hex()}f"
+
+
+@argument.register
+def _(item: Place) -> str:
+    at = f"kt_arena + {item.offset // 4}"
+    return f"(uint8_t *)({at})" if item.as_bytes else at
+
+
+@argument.register
+def _(item: Name) -> str:
+    return item.name
+
+
+@argument.register
+def _(item: Address) -> str:
+    return f"&{item.name}"
+
+
+@argument.register
+def _(item: Below) -> str:
+    return f"kt_slices[{item.slice}].{item.field} - {item.elements}"
+
+
+def _call(line: Call) -> str:
+    return f"    {line.function}({', '.join(map(argument, line.arguments))});"
+
+
+def _probe(line: Probe) -> str:
+    return f"    KT_{line.what}({line.index}, {argument(line.at)}, {line.elements});"
+
+
+def _comment(line: Comment) -> str:
+    return f"    /* {line.text} */"
+
+
+_LINES: dict[type, Callable[..., str]] = {Call: _call, Probe: _probe, Comment: _comment}
+
+
+def body(lines: Iterable[Line]) -> str:
+    """Statements, one line each."""
+    return "\n".join(_LINES[type(line)](line) for line in lines)
+
+
+def constant(item: Constant) -> str:
+    """A constant array; floats in hexadecimal, which is exact."""
+    values = item.values.reshape(-1)
+    if item.values.dtype == np.float16:
+        values = values.view(np.uint16)
+    numbers = [f"{x.hex()}f" for x in values.tolist()] if values.dtype == np.float32 else [str(x) for x in values.tolist()]
+    rows = (numbers[at : at + _PER_LINE] for at in range(0, len(numbers), _PER_LINE))
+    lines = ",\n".join("    " + ", ".join(row) for row in rows)
+    return f"const {_C_TYPES[str(item.values.dtype)]} {item.name}[{len(numbers)}] = {{\n{lines},\n}};\n"
+
+
+def declaration(item: Constant) -> str:
+    """The same as other files see it."""
+    return f"extern const {_C_TYPES[str(item.values.dtype)]} {item.name}[{item.values.size}];"
+
+
+def struct(item: Struct) -> str:
+    """A constant struct, or an array of them where it is a table."""
+    rows = [f"{{{', '.join(field if isinstance(field, str) else argument(field) for field in row)}}}" for row in item.rows]
+    if item.kind in ("kt_layer", "kt_slice"):
+        return f"const {item.kind} {item.name}[] = {{\n" + "".join(f"    {row},\n" for row in rows) + "};"
+    return f"static const {item.kind} {item.name} = {rows[0]};"
+
+
+def fields(program: Program) -> dict[str, str]:
+    """What the templates of ``runtime/project`` leave open, as text."""
+    return {
+        "arena_bytes": str(program.arena_bytes),
+        "image_elements": str(program.image_elements),
+        "classes": str(program.classes),
+        "gradients": "summed" if program.accumulates else "applied at once",
+        "declarations": "\n".join(declaration(item) for item in program.constants),
+        "structs": "\n".join(struct(item) for item in program.structs),
+        "image": argument(program.image),
+        "logits": argument(program.logits),
+        "loss_gradient": argument(program.loss_gradient),
+        "start": body(program.start),
+        "infer": body(program.infer),
+        "forward": body(program.forward),
+        "backward": body(program.backward),
+        "apply": body(program.apply),
+        "momentum": argument(float(program.momentum)),
+        "trained": argument(program.trained[0].value) if program.trained else "kt_arena",
+        "n_trained": str(sum(item.elements for item in program.trained)),
+        "n_slices": str(len(program.slices)),
+        "resident_bytes": str(program.resident_bytes),
+    }
+
+
+def fill(template: str, values: dict[str, str]) -> str:
+    """``template`` with every ``@key@`` replaced."""
+    for key, text in values.items():
+        template = template.replace(f"@{key}@", text)
+    return template
+
+
+def weights_source(program: Program) -> str:
+    """The C file with all constants."""
+    return '#include "kt_project.h"\n\n' + "\n".join(constant(item) for item in program.constants)

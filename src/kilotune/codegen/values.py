@@ -1,0 +1,151 @@
+"""What kernels are given: places of values, constants of a node, geometry. Grows the list of constants as it is asked."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+from kilotune.codegen.numbers import SUFFIX, Folded, Stored, WeightsDtype, store
+from kilotune.codegen.program import Address, Argument, Constant, Name, Place, Struct
+from kilotune.codegen.region import Region
+from kilotune.graph import node as ops
+from kilotune.graph.backward import root_of
+from kilotune.graph.node import Layer, Node
+
+NOTHING = Name("NULL")
+
+
+@dataclass(eq=False)
+class Values:
+    """Everything that is known about a network when its calls are written.
+
+    folded: weights by node; tensors: parameters used as values, by node.
+    """
+
+    region: Region
+    folded: dict[str, Folded]
+    tensors: dict[str, np.ndarray]
+    dtype: WeightsDtype
+    constants: dict[str, Constant] = field(default_factory=dict)
+    structs: dict[str, Struct] = field(default_factory=dict)
+
+    @cached_property
+    def graph(self) -> ops.Graph:
+        """The network."""
+        return self.region.layout.graph
+
+    @cached_property
+    def number(self) -> dict[str, int]:
+        """Nodes by position."""
+        return {node.name: place for place, node in enumerate(self.graph.nodes)}
+
+    @cached_property
+    def layer_of(self) -> dict[str, Layer]:
+        """Layers by node."""
+        return {layer.node: layer for layer in self.graph.layers}
+
+    @cached_property
+    def root(self) -> dict[str, str]:
+        """For every value the one whose memory it is."""
+        return root_of(self.graph)
+
+    @property
+    def suffix(self) -> str:
+        """How kernels for this number format end."""
+        return SUFFIX[self.dtype]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a value without its batch axis of 1, or of a constant as it is."""
+        info = self.graph.node[name].output
+        return info.shape if info.batch_axis is None else (*info.shape[: info.batch_axis], *info.shape[info.batch_axis + 1 :])
+
+    def elements(self, name: str) -> int:
+        """Elements of a value."""
+        return prod(self.shape(name))
+
+    def value(self, name: str) -> Argument:
+        """Where a value lies; parameters are constants."""
+        root = self.root[name]
+        if root in self.tensors:
+            return self.constant(f"value{self.number[root]}", self.tensors[root])
+        return self.region.buffer(self.region.layout.timeline.place[root])
+
+    def constant(self, name: str, values: np.ndarray) -> Name:
+        """A constant array under ``name``."""
+        self.constants.setdefault(name, Constant(name, np.ascontiguousarray(values)))
+        return Name(name)
+
+    def struct(self, kind: str, name: str, *fields: int) -> Address:
+        """A constant struct under ``name``."""
+        self.structs.setdefault(name, Struct(kind, name, (fields,)))
+        return Address(name)
+
+    def stored(self, node: Node) -> Stored:
+        """The weight of a node as it lies in flash."""
+        return store(self.folded[node.name].weight, self.dtype)
+
+    def weight(self, node: Node) -> tuple[Argument, Argument]:
+        """The frozen weight and its scale."""
+        number, stored = self.number[node.name], self.stored(node)
+        weight = self.constant(f"weight{number}", stored.values)
+        return weight, NOTHING if stored.scale is None else self.constant(f"scale{number}", stored.scale)
+
+    def initial_bias(self, node: Node) -> Name:
+        """The bias that training starts from."""
+        return self.constant(f"bias{self.number[node.name]}", self.folded[node.name].bias.astype(np.float32))
+
+    def bias(self, node: Node) -> Argument:
+        """The bias, in RAM where it is trained."""
+        trained = self.region.trained.get(f"{node.layer}.bias") if node.name in self.layer_of else None
+        return trained.value if trained else self.initial_bias(node)
+
+    def weight_scale(self, node: Node) -> Argument:
+        """Derivative of the folded by the unfolded weight (o), or nothing where that is 1."""
+        scale = self.folded[node.name].scale
+        return NOTHING if scale is None else self.constant(f"norm{self.number[node.name]}", scale)
+
+    def bias_scale(self, node: Node) -> Argument:
+        """The same for the bias."""
+        scale = self.folded[node.name].bias_scale
+        return NOTHING if scale is None else self.constant(f"norm{self.number[node.name]}", scale)
+
+    def convolution(self, node: Node) -> Address:
+        """Geometry of a convolution, as ``kt_conv``."""
+        op = node.op
+        assert isinstance(op, ops.Conv2d)
+        (c, h, w), (o, oh, ow) = self.shape(node.inputs[0]), self.shape(node.name)
+        top, _, left, _ = op.padding
+        sizes = (c, h, w, o, oh, ow, op.groups, *op.weight_shape[2:], *op.stride, *op.dilation, top, left)
+        return self.struct("kt_conv", f"conv{self.number[node.name]}", *sizes)
+
+    def pooling(self, node: Node) -> Address:
+        """Geometry of a pooling window, as ``kt_pool``."""
+        op = node.op
+        (c, h, w), (_, oh, ow) = self.shape(node.inputs[0]), self.shape(node.name)
+        if isinstance(op, ops.AdaptiveAvgPool):
+            window: tuple[int, ...] = (1, 1, 1, 1, 1, 1, 0, 0)
+        else:
+            assert isinstance(op, ops.MaxPool | ops.AvgPool)
+            window = (*op.kernel, *op.stride, *(op.dilation if isinstance(op, ops.MaxPool) else (1, 1)), *op.padding)
+        return self.struct("kt_pool", f"pool{self.number[node.name]}", c, h, w, oh, ow, *window)
+
+    def slice_number(self, node: Node) -> int | None:
+        """Row of the layer in the tables of slices; the classifier, trained whole, comes behind the pool."""
+        names = [layer.node for layer in self.region.pool]
+        if node.name in names:
+            return names.index(node.name)
+        return len(names) if node.name in self.layer_of and f"{node.layer}.weight" in self.region.trained else None
+
+    def slice(self, node: Node) -> Argument | None:
+        """The trained slice of a layer, None where nothing of its weight is ever trained."""
+        number = self.slice_number(node)
+        return None if number is None else Address(f"kt_slices[{number}]")
+
+    def scratch(self, name: str) -> Argument:
+        """A ring, or nothing where none is needed."""
+        return self.region.buffer(name) if self.region.has(name) else NOTHING
+
+    def mask(self, name: str) -> Place | None:
+        """Where a mask or window positions are kept, None where nobody needs them."""
+        return self.region.buffer(name) if self.region.has(name) else None
