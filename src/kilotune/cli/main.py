@@ -27,6 +27,8 @@ COMMANDS = {
     "compare": ("kilotune.cli.compare", "Several runs in one table."),
     "report": ("kilotune.cli.report", "Plots of a run."),
     "doctor": ("kilotune.cli.doctor", "Check that a network really trains under a plan."),
+    "export": ("kilotune.cli.export", "A C project that trains a network on a microcontroller."),
+    "verify": ("kilotune.cli.verify", "Compare a C project with PyTorch, value by value."),
     "emulate": ("kilotune.cli.emulate", "Train an exported project on an emulated board, within its RAM."),
     "fetch": ("kilotune.cli.fetch", "Download a registered data set or checkpoint."),
     "demo": ("kilotune.cli.demo", "A complete run on built-in data, without download or GPU."),

@@ -8,7 +8,7 @@ import numpy as np
 from kilotune.codegen.backward import bias_gradient, input_gradients, weight_gradient
 from kilotune.codegen.forward import FORWARD, problem
 from kilotune.codegen.program import Argument, Call, Comment, Line, Name, Place, Probe, Program, Struct
-from kilotune.codegen.region import place
+from kilotune.codegen.region import SlicePlace, place
 from kilotune.codegen.values import NOTHING, Values
 from kilotune.errors import ExportError
 from kilotune.graph import node as ops
@@ -196,14 +196,15 @@ class _Decision:
             yield index, Place(at.delta), Place(at.gradient), velocity, Place(at.kept), counts[number]
         for layer in self._sliced[len(places) :]:
             whole, node = region.trained[f"{layer.name}.weight"], self.v.graph.node[layer.node]
-            passing = whole.gradient or self._classifier_gradient(layer, whole.elements)
+            passing = whole.gradient or self._classifier_gradient(layer, whole.elements, places)
             kept = self.v.value(node.inputs[0])
             index = self._index(len(places), tuple(range(layer.in_channels)))
             yield index, whole.value, passing, whole.velocity or NOTHING, kept, layer.in_channels
 
-    def _classifier_gradient(self, layer: Layer, elements: int) -> Argument:
+    def _classifier_gradient(self, layer: Layer, elements: int, places: list[SlicePlace]) -> Place:
         """Below the gradient of its bias, where gradients do not stay."""
-        return self.region.passing(layer.node, elements + layer.has_bias * layer.out_channels)
+        at = self.region.passing(layer.node, elements + layer.has_bias * layer.out_channels)
+        return at if isinstance(at, Place) else Place(getattr(places[at.slice], at.field) - 4 * at.elements)
 
     def _index(self, number: int, indices: tuple[int, ...]) -> Argument:
         return self.v.constant(f"index{number}", np.array(indices, np.uint16)) if indices else NOTHING

@@ -124,6 +124,11 @@ class Program:
     momentum: float
 
     @property
+    def table_bytes(self) -> int:
+        """What else lies in RAM: learning rule, counters, the pointer to the medium."""
+        return 24
+
+    @property
     def flash_bytes(self) -> int:
         """Bytes of the constant arrays."""
         return sum(constant.nbytes for constant in self.constants)

@@ -112,6 +112,7 @@ def fields(program: Program) -> dict[str, str]:
         "infer": body(program.infer),
         "forward": body(program.forward),
         "backward": body(program.backward),
+        "share": "    rule.share = 1.0f / (float)n_summed;" if program.accumulates else "",
         "apply": body(program.apply),
         "momentum": argument(float(program.momentum)),
         "trained": argument(program.trained[0].value) if program.trained else "kt_arena",

@@ -77,6 +77,7 @@ void kt_apply(void)
     if (n_summed == 0) {
         return;
     }
+@share@
 @apply@
     n_summed = 0;
 }

@@ -1,0 +1,81 @@
+"""``kilotune export``: a C project from a run, or from a network and a policy."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from kilotune.cli import options
+from kilotune.cli.output import emit
+
+if TYPE_CHECKING:
+    from kilotune.codegen.manifest import Manifest
+    from kilotune.deploy.export import Export
+
+_Source = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run folder; or a model of the zoo or your own as module:callable.")
+]
+_Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder to write; it must not be there, or be empty.")]
+_Dtype = Annotated[
+    Literal["float32", "float16", "int8"],
+    typer.Option(help="How frozen weights lie in flash; arithmetic is in float32 either way."),
+]
+_Plan = Annotated[Path | None, typer.Option(help="For a model: train what this plan file says.")]
+
+
+def export(
+    source: _Source,
+    out: _Out,
+    weights_dtype: _Dtype = "float32",
+    accumulate: options.Accumulate = True,
+    plan: _Plan = None,
+    weights: options.Weights = None,
+    policy: options.PolicyName = "medyate",
+    budget: options.OptionalBudget = None,
+    ledger: options.Ledger = "total",
+    option: options.PolicyOptions = None,
+    ranking: options.RankingFile = None,
+    input: options.Input = (3, 128, 128),
+    classes: options.Classes = None,
+    lr: options.LearningRate = 0.02,
+    optimizer: options.Optimizer = "sgd",
+    seed: options.Seed = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write a C project: plain C99 that infers and trains on one sample after another in the memory of the ledger.
+
+    From a run folder it takes the tuned network and goes on with the run's policy and optimiser; the options from --plan
+    on are for a model that no run has trained. `kilotune verify` compares the project with PyTorch, `kilotune emulate` runs it.
+    """
+    from kilotune.deploy.export import Export
+    from kilotune.train.run import open_run
+    from kilotune.units import format_bytes
+
+    if Path(source).is_dir():
+        what = Export.of_run(open_run(source), weights_dtype, accumulate)
+    else:
+        fields = {"weights": weights, "policy": policy, "budget": budget, "ledger": ledger, "ranking": ranking, "input": input}
+        fields |= {"options": options.parse_policy_options(option), "lr": lr, "optimizer": optimizer, "seed": seed}
+        what = _of_model(source, classes, fields, plan, weights_dtype, accumulate)
+    manifest = what.write(out)
+    result = {"dir": str(out)} | {name: getattr(manifest, name) for name in ("arena_bytes", "ram_bytes", "flash_bytes")}
+    emit(
+        result | {"memory": manifest.memory},
+        as_json,
+        lambda: f"{out}: arena {format_bytes(manifest.arena_bytes)}, RAM {format_bytes(manifest.ram_bytes)}, "
+        f"constants in flash {format_bytes(manifest.flash_bytes)}",
+    )
+
+
+def _of_model(
+    name: str, classes: int | None, fields: dict[str, Any], plan: Path | None, weights_dtype: Any, accumulate: bool
+) -> "Export":
+    from kilotune import models
+    from kilotune.deploy.export import Export
+    from kilotune.train.recipe import Recipe
+    from kilotune.update_plan import UpdatePlan
+
+    loaded = models.load(name, fields["weights"], classes, fields["seed"])
+    recipe = Recipe.of(model=name, mean=(loaded.mean,), std=(loaded.std,), **fields)
+    given = None if plan is None else UpdatePlan.from_json(plan.read_bytes())
+    return Export(loaded.model, recipe, weights_dtype, accumulate, given)

@@ -1,0 +1,57 @@
+"""A torch model as what ``codegen`` takes: a network without dropout, and its folded weights as arrays."""
+
+import numpy as np
+from torch import Tensor, nn
+
+from kilotune.codegen.numbers import Folded, WeightsDtype
+from kilotune.codegen.region import Region
+from kilotune.codegen.values import Values
+from kilotune.errors import ExportError
+from kilotune.graph import node as ops
+from kilotune.graph.node import Graph, Node
+from kilotune.memory.ledger import Accounting, Layout
+from kilotune.ops.slices import bias_name, folded, norm_scale, norm_shift
+from kilotune.update_plan import UpdatePlan
+
+
+def lay_out(graph: Graph, plan: UpdatePlan, accounting: Accounting, total_bytes: int | None = None) -> Region:
+    """The arena in which ``plan``, or any draw from its pool, runs. total_bytes: of the worst draw, if it is not this one."""
+    pool = plan.pool or tuple(chosen.layer for chosen in plan.channels)
+    layers = tuple(layer for layer in graph.layers if layer.name in set(pool))
+    layout = Layout.of(graph, tuple(layer.name for layer in layers), plan.biases, plan.classifier, accounting)
+    if total_bytes is None:
+        total_bytes = layout.report(plan).total_bytes
+    return Region(layout, layers, total_bytes, plan.state_bytes)
+
+
+def describe(model: nn.Module, region: Region, dtype: WeightsDtype) -> Values:
+    """Everything that calls are written from. Raises ExportError for a weight that the number format cannot hold."""
+    tensors = {name: t.detach().float().cpu() for name, t in [*model.named_parameters(), *model.named_buffers()]}
+    graph = region.layout.graph
+    weights = {
+        node.name: _folded(node, tensors)
+        for node in graph.nodes
+        if isinstance(node.op, ops.Conv2d | ops.Linear | ops.BatchNorm)
+    }
+    values = {
+        node.name: _array(tensors[node.op.tensor]) for node in graph.nodes if isinstance(node.op, ops.Parameter)
+    }
+    return Values(region, weights, values, dtype)
+
+
+def _folded(node: Node, tensors: dict[str, Tensor]) -> Folded:
+    op = node.op
+    if isinstance(op, ops.BatchNorm):
+        return Folded(_array(norm_scale(op.norm, tensors)), _array(norm_shift(op.norm, tensors)))
+    assert isinstance(op, ops.Conv2d | ops.Linear)
+    if op.weight not in tensors:
+        raise ExportError(f"{node.layer} has a weight that is computed, not stored; it cannot become C")
+    weight, bias = folded(op, tensors)
+    scale = None if op.norm is None else _array(norm_scale(op.norm, tensors))
+    is_shift = op.norm is not None and bias_name(op) == op.norm.bias
+    zeros = np.zeros(op.weight_shape[0], np.float32)
+    return Folded(_array(weight), zeros if bias is None else _array(bias), scale, None if is_shift else scale)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.numpy().astype(np.float32)

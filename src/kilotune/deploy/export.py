@@ -1,0 +1,153 @@
+"""A network and its plan as an exported folder: sources, manifest, and what a comparison with PyTorch needs."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import nn
+
+from kilotune.codegen.decide import decide, without_dropout
+from kilotune.codegen.drawing import Drawing, find_drawing
+from kilotune.codegen.manifest import Manifest
+from kilotune.codegen.numbers import WeightsDtype
+from kilotune.codegen.package import package
+from kilotune.codegen.program import Program
+from kilotune.codegen.project import write_sources
+from kilotune.deploy.describe import describe, lay_out
+from kilotune.errors import ExportError
+from kilotune.graph.capture import capture
+from kilotune.memory.ledger import Accounting, LedgerReport
+from kilotune.policies import make
+from kilotune.policies.fit import Selector
+from kilotune.policies.ranking import Ranking
+from kilotune.train.optim import ledger_name
+from kilotune.train.recipe import Recipe
+from kilotune.train.run import Run
+from kilotune.train.selection import UNLIMITED
+from kilotune.train.tensors import write_tensors
+from kilotune.update_plan import Budget, UpdatePlan
+
+STACK_BYTES = 2048
+"""What the deepest chain of calls needs, with room for an interrupt; the emulator measures it."""
+
+
+class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How to make in PyTorch what was exported: ``reference/`` of an exported folder holds it with weights and plan."""
+
+    model: str
+    classes: int
+    input: tuple[int, int, int]
+    weights_dtype: WeightsDtype
+    learning_rate: float
+    momentum: float
+    accumulate: bool
+
+    @classmethod
+    def read(cls, folder: Path) -> "Reference":
+        """Of an exported folder. Raises ExportError if it is missing or damaged."""
+        try:
+            return msgspec.json.decode((folder / "reference" / "reference.json").read_bytes(), type=cls)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise ExportError(f"{folder} cannot be compared: reference/reference.json: {error}; export again") from error
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is exported. recipe: model, input, policy, optimiser and normalisation are taken from it; accumulate: whether
+    gradients are summed over samples; plan: instead of what the recipe's policy draws."""
+
+    model: nn.Module
+    recipe: Recipe
+    weights_dtype: WeightsDtype = "float32"
+    accumulate: bool = True
+    plan: UpdatePlan | None = None
+
+    @classmethod
+    def of_run(cls, run: Run, weights_dtype: WeightsDtype, accumulate: bool) -> "Export":
+        """The tuned network of a run, to go on training as the run did."""
+        return cls(run.model, run.record.recipe, weights_dtype, accumulate)
+
+    def write(self, out: Path) -> Manifest:
+        """Write the folder, or nothing. Raises ExportError, or BudgetError if the budget cannot hold the policy."""
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ExportError(f"{out} is not an empty folder; choose another")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as half:
+            folder = Path(half) / out.name
+            manifest = self._write(folder)
+            shutil.copytree(folder, out, dirs_exist_ok=True)
+        return manifest
+
+    def _write(self, folder: Path) -> Manifest:
+        recipe = self.recipe
+        if recipe.weight_decay or recipe.optimizer not in ("sgd", "momentum"):
+            raise ExportError(
+                "a device has SGD, with momentum or without, and no weight decay; train with --optimizer sgd to export"
+            )
+        momentum = recipe.momentum or (0.9 if recipe.optimizer == "momentum" else 0.0)
+        program, drawing, report, plan = self._program(momentum)
+        write_sources(program, folder, recipe.model or type(self.model).__name__, recipe.policy, recipe.lr)
+        manifest = self._manifest(program, drawing, report)
+        package(folder, manifest)
+        self._write_reference(folder / "reference", program, plan, momentum)
+        return manifest
+
+    def _program(self, momentum: float) -> tuple[Program, Drawing | None, LedgerReport, UpdatePlan]:
+        assert self.recipe.input is not None
+        graph = without_dropout(capture(self.model, torch.zeros(1, *self.recipe.input)))
+        accounting = Accounting(accumulate=self.accumulate, optimizer=ledger_name(self.recipe))
+        drawing, total, plan = None, None, self.plan
+        if plan is None:
+            selector = self._selector(graph, accounting)
+            plan, drawing = selector.draw(), find_drawing(selector)
+            if drawing is not None:
+                raise ExportError(f"policy {self.recipe.policy} draws on the device, which is not there yet")
+        region = lay_out(graph, plan, accounting, total)
+        program = decide(describe(self.model, region, self.weights_dtype), plan, momentum)
+        return program, drawing, region.layout.report(plan), plan
+
+    def _selector(self, graph, accounting: Accounting) -> Selector:
+        recipe = self.recipe
+        budget = Budget.parse(UNLIMITED if recipe.budget is None else recipe.budget, recipe.ledger)
+        ranking = None if recipe.ranking is None else Ranking.load(Path(recipe.ranking))
+        return Selector.fit(graph, make(recipe.policy, **recipe.options), budget, recipe.seed, accounting, ranking)
+
+    def _manifest(self, program: Program, drawing: Drawing | None, report: LedgerReport) -> Manifest:
+        recipe = self.recipe
+        assert recipe.input is not None
+        memory = {kind: nbytes for kind, nbytes in report.by_kind.items() if nbytes}
+        memory |= {"other draws": program.arena_bytes - report.total_bytes} if drawing else {}
+        memory |= {"tables": program.table_bytes, "stack": STACK_BYTES}
+        return Manifest(
+            model=recipe.model or type(self.model).__name__,
+            input=recipe.input,
+            n_classes=program.classes,
+            mean=recipe.mean or (0.5,),
+            std=recipe.std or (0.5,),
+            policy=recipe.policy if self.plan is None else "given plan",
+            redraw="never" if drawing is None else drawing.redraw,
+            seed=recipe.seed,
+            optimizer=recipe.optimizer,
+            learning_rate=recipe.lr,
+            weights_dtype=self.weights_dtype,
+            memory=memory,
+            arena_bytes=program.arena_bytes,
+            stack_bytes=STACK_BYTES,
+            ram_bytes=sum(memory.values()),
+            flash_bytes=program.flash_bytes,
+        )
+
+    def _write_reference(self, folder: Path, program: Program, plan: UpdatePlan, momentum: float) -> None:
+        recipe = self.recipe
+        assert recipe.input is not None
+        folder.mkdir()
+        name = recipe.model or ""
+        reference = Reference(
+            name, program.classes, recipe.input, self.weights_dtype, recipe.lr, momentum, self.accumulate
+        )
+        (folder / "reference.json").write_bytes(msgspec.json.format(msgspec.json.encode(reference)) + b"\n")
+        (folder / "plan.json").write_text(plan.to_json())
+        write_tensors(folder / "weights.safetensors", self.model.state_dict())
