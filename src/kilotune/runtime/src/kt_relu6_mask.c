@@ -1,7 +1,7 @@
 #include "kt_elementwise.h"
 #include "kt_kernels.h"
+#include "kt_relu6.h"
 
-#define F(v) (v > 0.0f ? (v < 6.0f ? v : 6.0f) : 0.0f)
 #define PASSES(u) (u > 0.0f && u < 6.0f)
 
-KT_FORWARD_MASK(kt_relu6_mask, F, PASSES)
+KT_FORWARD_MASK(kt_relu6_mask, kt_relu6_of, PASSES)
