@@ -9,7 +9,6 @@ from kilotune.cli import options
 from kilotune.cli.output import emit
 
 if TYPE_CHECKING:
-    from kilotune.codegen.manifest import Manifest
     from kilotune.deploy.export import Export
 
 _Source = Annotated[
@@ -35,7 +34,7 @@ def export(
     ledger: options.Ledger = "total",
     option: options.PolicyOptions = None,
     ranking: options.RankingFile = None,
-    input: options.Input = (3, 128, 128),
+    input: options.Input = None,
     classes: options.Classes = None,
     lr: options.LearningRate = 0.02,
     optimizer: options.Optimizer = "sgd",
@@ -54,7 +53,14 @@ def export(
     if Path(source).is_dir():
         what = Export.of_run(open_run(source), weights_dtype, accumulate)
     else:
-        fields = {"weights": weights, "policy": policy, "budget": budget, "ledger": ledger, "ranking": ranking, "input": input}
+        fields: dict[str, Any] = {
+            "weights": weights,
+            "policy": policy,
+            "budget": budget,
+            "ledger": ledger,
+            "ranking": ranking,
+            "input": input,
+        }
         fields |= {"options": options.parse_policy_options(option), "lr": lr, "optimizer": optimizer, "seed": seed}
         what = _of_model(source, classes, fields, plan, weights_dtype, accumulate)
     manifest = what.write(out)
@@ -62,8 +68,10 @@ def export(
     emit(
         result | {"memory": manifest.memory},
         as_json,
-        lambda: f"{out}: arena {format_bytes(manifest.arena_bytes)}, RAM {format_bytes(manifest.ram_bytes)}, "
-        f"constants in flash {format_bytes(manifest.flash_bytes)}",
+        lambda: (
+            f"{out}: arena {format_bytes(manifest.arena_bytes)}, RAM {format_bytes(manifest.ram_bytes)}, "
+            f"constants in flash {format_bytes(manifest.flash_bytes)}"
+        ),
     )
 
 
@@ -71,11 +79,14 @@ def _of_model(
     name: str, classes: int | None, fields: dict[str, Any], plan: Path | None, weights_dtype: Any, accumulate: bool
 ) -> "Export":
     from kilotune import models
+    from kilotune.cli.network import PAPER_SIDE
     from kilotune.deploy.export import Export
     from kilotune.train.recipe import Recipe
     from kilotune.update_plan import UpdatePlan
 
     loaded = models.load(name, fields["weights"], classes, fields["seed"])
+    side = loaded.resolution or PAPER_SIDE
+    fields["input"] = fields["input"] or (3, side, side)
     recipe = Recipe.of(model=name, mean=(loaded.mean,), std=(loaded.std,), **fields)
     given = None if plan is None else UpdatePlan.from_json(plan.read_bytes())
     return Export(loaded.model, recipe, weights_dtype, accumulate, given)

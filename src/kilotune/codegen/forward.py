@@ -20,8 +20,9 @@ Calls = Iterator[Call]
 def is_pointwise(node: Node) -> bool:
     """Whether a convolution is a matrix product over pixels that lie one after another."""
     op = node.op
-    plain = isinstance(op, ops.Conv2d) and op.weight_shape[2:] == (1, 1) and op.groups == 1
-    return plain and op.stride == (1, 1) and not any(op.padding)
+    if not isinstance(op, ops.Conv2d) or op.weight_shape[2:] != (1, 1) or op.groups != 1:
+        return False
+    return op.stride == (1, 1) and not any(op.padding)
 
 
 def _conv2d(v: Values, node: Node, keeping: bool) -> Calls:

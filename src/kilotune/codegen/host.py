@@ -28,7 +28,9 @@ def compile_library(sources: Path, out: Path, flags: tuple[str, ...] = FAST, com
 
     def one(file: Path) -> Path:
         target = out / f"{file.stem}.o"
-        run_tool([compiler, *FLAGS, *flags, "-fPIC", f"-I{sources}", "-c", file, "-o", target], f"compiling {file.name}")
+        run_tool(
+            [compiler, *FLAGS, *flags, "-fPIC", f"-I{sources}", "-c", file, "-o", target], f"compiling {file.name}"
+        )
         return target
 
     with ThreadPoolExecutor(_N_COMPILERS) as pool:
@@ -100,10 +102,10 @@ class HostProject:
         """Call ``seen(0 value or 1 gradient, node, numbers)`` for everything a build with ``PROBE`` computes."""
 
         def call(what: int, index: int, at: object, n: int) -> None:
-            seen(what, index, np.ctypeslib.as_array(at, (n,)).copy())  # type: ignore[call-overload]
+            seen(what, index, np.ctypeslib.as_array(at, (n,)).copy())
 
         self._probe = _PROBE_TYPE(call)
-        ctypes.c_void_p.in_dll(self._c, "kt_probe").value = ctypes.cast(self._probe, ctypes.c_void_p).value  # type: ignore[arg-type]
+        ctypes.c_void_p.in_dll(self._c, "kt_probe").value = ctypes.cast(self._probe, ctypes.c_void_p).value
 
     def _flat(self, image: np.ndarray) -> np.ndarray:
         flat = np.ascontiguousarray(image, np.float32).reshape(-1)

@@ -1,4 +1,4 @@
-"""A C project as plain records: constants, calls in order, what is where. ``render`` turns them into text, and nothing else does."""
+"""A C project as plain records: constants, calls in order, what is where. Only ``render`` turns them into text."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Where things lie in the arena: fixed buffers from the bottom; from the top what every draw trains, then the slices of a draw."""
+"""Where things lie in the arena: fixed buffers from the bottom; from the top what every draw trains, then its slices."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

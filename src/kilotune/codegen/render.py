@@ -5,7 +5,20 @@ from functools import singledispatch
 
 import numpy as np
 
-from kilotune.codegen.program import Address, Argument, Below, Call, Comment, Constant, Line, Name, Place, Probe, Program, Struct
+from kilotune.codegen.program import (
+    Address,
+    Argument,
+    Below,
+    Call,
+    Comment,
+    Constant,
+    Line,
+    Name,
+    Place,
+    Probe,
+    Program,
+    Struct,
+)
 
 _C_TYPES = {"float32": "float", "float16": "uint16_t", "int8": "int8_t", "uint16": "uint16_t"}
 _PER_LINE = 12
@@ -77,7 +90,9 @@ def constant(item: Constant) -> str:
     values = item.values.reshape(-1)
     if item.values.dtype == np.float16:
         values = values.view(np.uint16)
-    numbers = [f"{x.hex()}f" for x in values.tolist()] if values.dtype == np.float32 else [str(x) for x in values.tolist()]
+    numbers = (
+        [f"{x.hex()}f" for x in values.tolist()] if values.dtype == np.float32 else [str(x) for x in values.tolist()]
+    )
     rows = (numbers[at : at + _PER_LINE] for at in range(0, len(numbers), _PER_LINE))
     lines = ",\n".join("    " + ", ".join(row) for row in rows)
     return f"const {_C_TYPES[str(item.values.dtype)]} {item.name}[{len(numbers)}] = {{\n{lines},\n}};\n"
@@ -90,7 +105,9 @@ def declaration(item: Constant) -> str:
 
 def struct(item: Struct) -> str:
     """A constant struct, or an array of them where it is a table."""
-    rows = [f"{{{', '.join(field if isinstance(field, str) else argument(field) for field in row)}}}" for row in item.rows]
+    rows = [
+        f"{{{', '.join(field if isinstance(field, str) else argument(field) for field in row)}}}" for row in item.rows
+    ]
     if item.kind in ("kt_layer", "kt_slice"):
         return f"const {item.kind} {item.name}[] = {{\n" + "".join(f"    {row},\n" for row in rows) + "};"
     return f"static const {item.kind} {item.name} = {rows[0]};"

@@ -58,7 +58,11 @@ class Values:
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a value without its batch axis of 1, or of a constant as it is."""
         info = self.graph.node[name].output
-        return info.shape if info.batch_axis is None else (*info.shape[: info.batch_axis], *info.shape[info.batch_axis + 1 :])
+        return (
+            info.shape
+            if info.batch_axis is None
+            else (*info.shape[: info.batch_axis], *info.shape[info.batch_axis + 1 :])
+        )
 
     def elements(self, name: str) -> int:
         """Elements of a value."""

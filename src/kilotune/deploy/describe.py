@@ -33,9 +33,7 @@ def describe(model: nn.Module, region: Region, dtype: WeightsDtype) -> Values:
         for node in graph.nodes
         if isinstance(node.op, ops.Conv2d | ops.Linear | ops.BatchNorm)
     }
-    values = {
-        node.name: _array(tensors[node.op.tensor]) for node in graph.nodes if isinstance(node.op, ops.Parameter)
-    }
+    values = {node.name: _array(tensors[node.op.tensor]) for node in graph.nodes if isinstance(node.op, ops.Parameter)}
     return Values(region, weights, values, dtype)
 
 

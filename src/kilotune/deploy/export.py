@@ -51,7 +51,9 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         try:
             return msgspec.json.decode((folder / "reference" / "reference.json").read_bytes(), type=cls)
         except (OSError, msgspec.MsgspecError) as error:
-            raise ExportError(f"{folder} cannot be compared: reference/reference.json: {error}; export again") from error
+            raise ExportError(
+                f"{folder} cannot be compared: reference/reference.json: {error}; export again"
+            ) from error
 
 
 @dataclass(frozen=True)
