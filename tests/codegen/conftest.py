@@ -15,6 +15,7 @@ from kilotune.codegen.session import Session, shuffled_order
 
 HEADER = """
 #include "kt_math.h"
+#include "kt_store.h"
 #include "kt_types.h"
 #define KT_IMAGE_ELEMENTS 12
 #define KT_IMAGE_BYTES 48
@@ -26,6 +27,7 @@ float kt_train_step(const float *image, uint32_t label);
 void kt_apply(void);
 int kt_redraw(void);
 int kt_save(void);
+void kt_use_store(const kt_medium *medium);
 uint32_t kt_weights_hash(void);
 """
 
@@ -38,6 +40,7 @@ int kt_start(void) { START; }
 float *kt_image(void) { return image; }
 int kt_redraw(void) { REDRAW; }
 int kt_save(void) { return 0; }
+void kt_use_store(const kt_medium *medium) { (void)medium; }
 
 void kt_infer(const float *x, float *y)
 {

@@ -43,15 +43,17 @@ def device(library, drawing: Drawing) -> Device:
 @pytest.mark.parametrize("name", ["random", "trady", "medyate"])
 def test_the_device_draws_what_python_draws(policy_library, name):  # noqa: F811
     python, draws = selector(name), np.random.default_rng(0)
-    drawing = find_drawing(python)
+    drawing = find_drawing(python, SEED)
     c = device(policy_library, drawing)
+    rows = [python.fitting.task.table.row(layer) for layer in drawing.layers]
     arguments = [c.norms] if drawing.function == "medyate" else []
-    most = 0
+    most = most_weights = 0
     for _ in range(N_DRAWS):
         plan = python.draw()
         expected = {chosen.layer: chosen.indices for chosen in plan.channels}
         ids = c.draw(drawing.function, *arguments)
         most = max(most, len(ids))
+        most_weights = max(most_weights, int(c.count @ python.fitting.task.table.weight[rows]))
         cuts = np.cumsum(c.count)
         found = [tuple(part.tolist()) for part in np.split(c.index[: cuts[-1]], cuts[:-1])]
         assert {layer: part for layer, part in zip(drawing.layers, found, strict=True) if part} == expected
@@ -59,13 +61,14 @@ def test_the_device_draws_what_python_draws(policy_library, name):  # noqa: F811
         python.observe(plan, norms)
         c.norms[ids] = np.concatenate(list(norms.values()))
     assert 0 < most <= drawing.max_channels
+    assert 0 < most_weights <= drawing.max_weights
     assert drawing.state_bytes <= python.fitting.state_bytes(python.fitting.bound(python.size))
 
 
 @pytest.mark.parametrize("traversal", ["cyclic", "independent"])
 def test_dgsu(policy_library, traversal):  # noqa: F811
     python = selector("dgsu", traversal=traversal)
-    drawing = find_drawing(python)
+    drawing = find_drawing(python, SEED)
     c = device(policy_library, drawing)
     counts = drawing.counts.astype(np.uint16)
     assert drawing.redraw == "step"
@@ -74,20 +77,24 @@ def test_dgsu(policy_library, traversal):  # noqa: F811
         ids = c.draw(drawing.function, *([counts, c.order, c.cursor] if traversal == "cyclic" else [counts]))
         assert c.count.tolist() == expected == drawing.counts.tolist()
         assert len(ids) == drawing.max_channels
+        rows = [python.fitting.task.table.row(layer) for layer in drawing.layers]
+        assert c.count @ python.fitting.task.table.weight[rows] == drawing.max_weights
     assert (c.rng.state, c.rng.increment) == python.rng.state()
     assert drawing.state_bytes <= python.fitting.state_bytes(python.fitting.bound(python.size))
 
 
 @pytest.mark.parametrize("name", ["full", "static_random", "topk_random_static"])
 def test_a_policy_that_chooses_once_draws_nothing_on_the_device(name):
-    assert find_drawing(selector(name, "1MiB")) is None
+    assert find_drawing(selector(name, "1MiB"), SEED) is None
 
 
 def test_boosted_draws_are_refused():
     with pytest.raises(
         ExportError, match=r"policy Trady\(.*boosted=True.*\) cannot draw on a device; those that can are random"
     ):
-        find_drawing(selector("trady", boosted=True))
+        find_drawing(selector("trady", boosted=True), SEED)
+    with pytest.raises(ExportError, match=r"dgsu with one turn and traversal cyclic or independent"):
+        find_drawing(selector("dgsu", turns=2), SEED)
 
 
 @pytest.mark.parametrize("options", [{"turns": 2}, {"traversal": "strided"}, {"traversal": "largest"}])
@@ -99,4 +106,4 @@ def test_draws_of_dgsu_that_the_device_does_not_know_are_refused(options):
 def test_too_many_channels_are_refused():
     one = np.array([70_000])
     with pytest.raises(ExportError, match="at most 65,535 channels, this policy chooses from 70,000"):
-        Drawing("uniform", ("a",), one, one, 1, None, "epoch", 1)
+        Drawing("uniform", ("a",), one, one, 1, None, "epoch", 1, 1, 0)

@@ -27,6 +27,7 @@ class MediumStruct(ctypes.Structure):
         ("write", READ),
         ("page_bytes", ctypes.c_uint32),
         ("n_pages", ctypes.c_uint32),
+        ("map", ctypes.c_void_p),
     ]
 
 
@@ -46,7 +47,7 @@ class Flash:
         self.erases = np.zeros(n_pages, int)
         self.operations = self.bytes_written = 0
         self.cut, self.done = None, 0.0
-        self.struct = MediumStruct(READ(self._read), ERASE(self._erase), READ(self._write), PAGE_BYTES, n_pages)
+        self.struct = MediumStruct(READ(self._read), ERASE(self._erase), READ(self._write), PAGE_BYTES, n_pages, None)
 
     def _fails(self) -> bool:
         self.operations += 1

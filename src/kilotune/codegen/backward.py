@@ -59,10 +59,10 @@ def _conv2d(v: Values, node: Node, dy: Argument, to: Target) -> Calls:
     if is_depthwise(node):
         ring = v.scratch(f"{node.name}.gradient.ring")
         arguments = (geometry, dy, *weight, piece or NOTHING, to.at, ring, to.add)
-        yield Call(f"kt_depthwise_input_grad_{v.suffix}", arguments)
+        yield Call(f"kt_depthwise_input_grad_{v.suffix(node)}", arguments)
         return
     kind = "pointwise" if is_pointwise(node) else "conv2d"
-    yield Call(f"kt_{kind}_input_grad_{v.suffix}", (geometry, dy, *weight, to.at, to.add))
+    yield Call(f"kt_{kind}_input_grad_{v.suffix(node)}", (geometry, dy, *weight, to.at, to.add))
     if piece is not None:
         yield Call(f"kt_{kind}_slice_input_grad", (geometry, dy, piece, to.at))
 
@@ -70,7 +70,7 @@ def _conv2d(v: Values, node: Node, dy: Argument, to: Target) -> Calls:
 def _linear(v: Values, node: Node, dy: Argument, to: Target) -> Calls:
     (c, o), piece = linear_shape(node), v.slice(node)
     n = v.elements(node.name) // o
-    yield Call(f"kt_linear_input_grad_{v.suffix}", (dy, *v.weight(node), to.at, n, c, o, to.add))
+    yield Call(f"kt_linear_input_grad_{v.suffix(node)}", (dy, *v.weight(node), to.at, n, c, o, to.add))
     if piece is not None:
         yield Call("kt_linear_slice_input_grad", (dy, piece, to.at, n, c, o))
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from kilotune.codegen.backward import bias_gradient, input_gradients, weight_gradient
 from kilotune.codegen.forward import FORWARD, problem
-from kilotune.codegen.program import Argument, Call, Comment, Line, Name, Place, Probe, Program, Struct
+from kilotune.codegen.numbers import SUFFIX
+from kilotune.codegen.program import Argument, Call, Checked, Comment, Draws, Line, Name, Place, Probe, Program, Struct
 from kilotune.codegen.region import SlicePlace, place
 from kilotune.codegen.values import NOTHING, Values
 from kilotune.errors import ExportError
@@ -17,6 +18,7 @@ from kilotune.graph.node import Graph, Layer, Node
 from kilotune.update_plan import UpdatePlan
 
 RULE = Name("rule")
+STEP = Name("present.n_steps")
 
 
 def without_dropout(graph: Graph) -> Graph:
@@ -67,7 +69,7 @@ class _Decision:
         infer = tuple(self._forward(keeping=False))
         forward, backward = tuple(self._forward(keeping=True)), tuple(self._backward())
         start, apply = tuple(self._start()), tuple(self._apply())
-        tables = self._tables()
+        tables, draws = self._tables(), self._draws()
         output = v.value(graph.output)
         assert isinstance(output, Place)
         return Program(
@@ -89,7 +91,36 @@ class _Decision:
             slices=tuple(layer.name for layer in self._sliced),
             resident_bytes=self.region.nbytes - self._lowest(),
             momentum=momentum,
+            draws=draws,
         )
+
+    def _draws(self) -> Draws | None:
+        drawing, region = self.v.drawing, self.region
+        if drawing is None:
+            return None
+        lowest = self._lowest()
+        if drawing.scratch_bytes > lowest:
+            raise ExportError(
+                f"a draw needs {drawing.scratch_bytes:,} B of scratch, the arena has {lowest:,} B beside what stays"
+            )
+        whole = [layer for layer in self._sliced[len(region.pool) :] if not region.accumulate]
+        return Draws(
+            drawing,
+            Place(region.top),
+            region.state,
+            region.copies,
+            tuple(self._initial_weights()),
+            4 * sum(layer.weight_elements for layer in region.pool),
+            self._classifier_gradient(whole[0], whole[0].weight_elements) if whole else None,
+        )
+
+    def _initial_weights(self) -> Iterator[Line]:
+        for layer in self.region.pool:
+            node = self.v.graph.node[layer.node]
+            weight, scale = self.v.exported_weight(node)
+            suffix, n = SUFFIX[self.v.dtype], layer.weight_elements
+            per_scale = n // layer.out_channels
+            yield Checked(Call(f"kt_store_append_{suffix}", (Name("&store"), weight, scale, n, per_scale)))
 
     @property
     def _sliced(self) -> list[Layer]:
@@ -99,13 +130,16 @@ class _Decision:
         return [*self.region.pool, *whole]
 
     def _lowest(self) -> int:
-        """First byte of what stays from step to step."""
-        counts = self._counts()
+        """First byte of what stays from step to step; of the largest draw, if there are others."""
+        counts, drawing = self._counts(), self.v.drawing
         weights = sum(n * layer.channel_weight_elements for n, layer in zip(counts, self.region.pool, strict=True))
+        if drawing is not None:
+            weights = drawing.max_weights
         return self.region.top - 4 * weights * self.region.copies
 
     def _counts(self) -> list[int]:
-        chosen = {one.layer: len(one.indices) for one in self.plan.channels}
+        """Channels of each layer of the plan; none yet where the device draws."""
+        chosen = {} if self.v.drawing else {one.layer: len(one.indices) for one in self.plan.channels}
         return [chosen.get(layer.name, 0) for layer in self.region.pool]
 
     def _loss_gradient(self) -> Place:
@@ -158,6 +192,9 @@ class _Decision:
         number, layer = self.v.slice_number(node), self.v.layer_of.get(node.name)
         if number is not None:
             row = Name(f"&kt_slices[{number}]"), Name(f"&kt_layers[{number}]")
+            if self._observes and number < len(self.region.pool):
+                first = self._first_channel(number)
+                yield Call("kt_observe_slice", (*row, Name("rule.share"), Name(f"norms + {first}"), STEP))
             yield Call("kt_sgd_slice", (*row, self.v.weight_scale(node), RULE))
         trained = self.region.trained.get(f"{layer.name}.bias") if layer else None
         if trained is not None:
@@ -169,6 +206,13 @@ class _Decision:
         if self.region.accumulate:
             for step in self.timeline.step_graph.steps:
                 yield from self._updates(step.node)
+
+    @property
+    def _observes(self) -> bool:
+        return self.v.drawing is not None and self.v.drawing.function == "medyate"
+
+    def _first_channel(self, number: int) -> int:
+        return sum(layer.in_channels for layer in self.region.pool[:number])
 
     def _start(self) -> Iterator[Line]:
         """Everything that is trained starts as nothing but the biases, which start as they are in flash."""
@@ -187,7 +231,7 @@ class _Decision:
         return Struct("kt_layer", "kt_layers", tuple(rows)), Struct("kt_slice", "kt_slices", tuple(self._slices()))
 
     def _slices(self) -> Iterator[tuple[Argument | str, ...]]:
-        chosen = {one.layer: one.indices for one in self.plan.channels}
+        chosen = {} if self.v.drawing else {one.layer: one.indices for one in self.plan.channels}
         counts, region = self._counts(), self.region
         places = place(counts, region.pool, region.top, region.copies, region.accumulate)
         for number, (layer, at) in enumerate(zip(region.pool, places, strict=True)):

@@ -1,6 +1,7 @@
 """How the device draws: the tables behind ``kt_policy.h``, and what a draw needs in memory."""
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
@@ -23,7 +24,8 @@ class Drawing:
 
     function: ``kt_draw_<function>``. layers: those that draws choose from, in forward order; channels, cost: input channels of
     each, and elements that one costs. size: elements that a draw may spend. counts: of DGSU, channels drawn of each layer.
-    max_channels: most that any draw takes. Raises ExportError for more channels than the device can number.
+    max_channels, max_weights: most channels, and weights of them, that any draw takes. seed: of the generator.
+    Raises ExportError for more channels than the device can number.
     """
 
     function: str
@@ -34,6 +36,8 @@ class Drawing:
     counts: np.ndarray | None
     redraw: Redraw
     max_channels: int
+    max_weights: int
+    seed: int
 
     def __post_init__(self):
         if self.n_channels > MOST_CHANNELS:
@@ -63,22 +67,28 @@ class Drawing:
         )
 
 
-def find_drawing(selector: Selector) -> Drawing | None:
-    """How the device draws as ``selector`` does; None for a policy that chooses once, whose choice is exported.
+def find_drawing(selector: Selector, seed: int) -> Drawing | None:
+    """How the device draws as ``selector``, started with ``seed``, does; None for a policy that chooses once.
 
     Raises ExportError for a policy that the device cannot carry out.
     """
     policy, table = selector.policy, selector.fitting.task.table
     if policy.redraw == "never":
         return None
+    if table.axis != "in" or table.once.any():
+        raise ExportError(
+            "the device draws input channels that are kept as they are; output neurons and compressed inputs it cannot"
+        )
     caps = np.array(selector.fitting.bound(selector.size).caps)
     rows = np.flatnonzero(caps)
     function = _function(policy)
     channels, cost = table.channels[rows], table.cost[rows]
-    counts = caps[rows] if isinstance(policy, Dgsu) else None
-    most = int(counts.sum()) if counts is not None else _most_affordable(channels, cost, selector.size)
-    layers = tuple(table.names[row] for row in rows)
-    return Drawing(function, layers, channels, cost, selector.size, counts, policy.redraw, most)
+    weight, layers = table.weight[rows], tuple(table.names[row] for row in rows)
+    if isinstance(policy, Dgsu):
+        counts, most = caps[rows], (int(caps[rows].sum()), int(caps[rows] @ weight))
+    else:
+        counts, most = None, _most_affordable(channels, cost, weight, selector.size)
+    return Drawing(function, layers, channels, cost, selector.size, counts, policy.redraw, *most, seed)
 
 
 def _function(policy: object) -> str:
@@ -93,7 +103,10 @@ def _function(policy: object) -> str:
     )
 
 
-def _most_affordable(channels: np.ndarray, cost: np.ndarray, budget: int) -> int:
-    """Most channels that ``budget`` buys: the cheapest ones."""
-    cheapest = np.sort(np.repeat(cost, channels))
-    return int(np.searchsorted(np.cumsum(cheapest), budget, side="right"))
+def _most_affordable(channels: np.ndarray, cost: np.ndarray, weight: np.ndarray, budget: int) -> tuple[int, int]:
+    """Most channels that ``budget`` buys, the cheapest ones; and a bound on their weights, those with most weight per cost."""
+    cheapest = np.cumsum(np.sort(np.repeat(cost, channels)))
+    dense = np.argsort(-weight / cost, kind="stable")
+    spent = np.minimum(np.cumsum((cost * channels)[dense]), budget)
+    weights = np.diff(spent, prepend=0) @ (weight / cost)[dense]
+    return int(np.searchsorted(cheapest, budget, side="right")), ceil(weights)

@@ -65,7 +65,7 @@ def build(project: Project, board: Board, ram_bytes: int, out: Path) -> Firmware
     """
     prefix, flags, startup = board.toolchain
     path = out / f"{board.name}.elf"
-    own = [BOARD_FILES / name for name in ("kt_session.c", "kt_board_run.c", "kt_host.c", startup)]
+    own = [BOARD_FILES / name for name in ("kt_session.c", "kt_external.c", "kt_board_run.c", "kt_host.c", startup)]
     link: list[str | Path] = [
         "-nostartfiles",
         "-Wl,--gc-sections",
@@ -85,7 +85,7 @@ def build(project: Project, board: Board, ram_bytes: int, out: Path) -> Firmware
 def build_host(project: Project, out: Path, compiler: str = "gcc") -> Path:
     """The same session as a program for this computer. Raises EmulatorError if the compiler is missing or complains."""
     path = out / "session"
-    own = [BOARD_FILES / "kt_session.c", BOARD_FILES / "host.c"]
+    own = [BOARD_FILES / name for name in ("kt_session.c", "kt_external.c", "host.c")]
     run_tool([compiler, *FLAGS, *_include(project), *project.sources, *own, "-o", path], "building for the host")
     return path
 

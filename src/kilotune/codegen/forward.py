@@ -32,10 +32,12 @@ def _conv2d(v: Values, node: Node, keeping: bool) -> Calls:
         yield Call("kt_keep_channels", (x, piece, prod(v.shape(node.inputs[0])[1:])))
     if is_depthwise(node):
         ring = v.scratch(f"{node.name}.ring")
-        yield Call(f"kt_depthwise_{v.suffix}", (geometry, x, weight, scale, v.bias(node), piece or NOTHING, y, ring))
+        yield Call(
+            f"kt_depthwise_{v.suffix(node)}", (geometry, x, weight, scale, v.bias(node), piece or NOTHING, y, ring)
+        )
         return
     kind = "pointwise" if is_pointwise(node) else "conv2d"
-    yield Call(f"kt_{kind}_{v.suffix}", (geometry, x, weight, scale, v.bias(node), y))
+    yield Call(f"kt_{kind}_{v.suffix(node)}", (geometry, x, weight, scale, v.bias(node), y))
     if piece is not None:
         yield Call(f"kt_{kind}_slice", (geometry, x, piece, y))
 
@@ -45,7 +47,7 @@ def _linear(v: Values, node: Node, keeping: bool) -> Calls:
     x, y, n = v.value(node.inputs[0]), v.value(node.name), v.elements(node.name) // o
     if keeping and piece is not None and v.slice_number(node) != len(v.region.pool):
         yield Call("kt_keep_features", (x, piece, n, c))
-    yield Call(f"kt_linear_{v.suffix}", (x, *v.weight(node), v.bias(node), y, n, c, o))
+    yield Call(f"kt_linear_{v.suffix(node)}", (x, *v.weight(node), v.bias(node), y, n, c, o))
     if piece is not None:
         yield Call("kt_linear_slice", (x, piece, y, n, c, o))
 

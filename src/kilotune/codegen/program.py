@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kilotune.codegen.drawing import Drawing
+
 
 class Place(NamedTuple):
     """Bytes ``offset`` and on of the arena, read as numbers, or as bytes (masks)."""
@@ -45,6 +47,13 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """A call whose result is remembered in ``failed``."""
+
+    call: Call
+
+
+@dataclass(frozen=True)
 class Probe:
     """Where a build for comparison looks: ``what`` (value, gradient, slice, bias) of node or layer number ``index``."""
 
@@ -61,7 +70,7 @@ class Comment:
     text: str
 
 
-Line = Call | Probe | Comment
+Line = Call | Checked | Probe | Comment
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +105,31 @@ class Trained(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class Draws:
+    """What a project has besides if its policy draws on the device.
+
+    slices_top: first byte above the slices. memory: where the policy's is. copies: numbers that stay per trained weight.
+    initial: the lines that append exported weights to the first commit, ``weight_bytes`` of them. passing: where the gradient of
+    the classifier lies if it does not stay, None if it does, or if there is none.
+    """
+
+    drawing: Drawing
+    slices_top: Place
+    memory: Place
+    copies: int
+    initial: tuple[Line, ...]
+    weight_bytes: int
+    passing: Argument | None
+
+    @property
+    def nbytes(self) -> int:
+        """RAM beside the arena: table of slices, present draw, generator, open store; on a device of 32 bits."""
+        n_layers = len(self.drawing.layers)
+        present = 24 + 2 * (n_layers + self.drawing.max_channels)
+        return 24 * (n_layers + 1) + -(-present // 8) * 8 + 64
+
+
+@dataclass(frozen=True, eq=False)
 class Program:
     """Everything that is printed.
 
@@ -122,6 +156,7 @@ class Program:
     slices: tuple[str, ...]
     resident_bytes: int
     momentum: float
+    draws: Draws | None = None
 
     @property
     def table_bytes(self) -> int:

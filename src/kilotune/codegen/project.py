@@ -1,15 +1,17 @@
 """The folder of a C project: runtime, generated sources, what builds them."""
 
+import re
 import shutil
 import zlib
 from pathlib import Path
 
 import kilotune
 from kilotune.codegen.program import Program
-from kilotune.codegen.render import argument, fields, fill, weights_source
+from kilotune.codegen.render import argument, draw_fields, fields, fill, weights_source
 from kilotune.errors import ExportError
 
 RUNTIME = Path(kilotune.__file__).parent / "runtime"
+_NAMES = re.compile(r"\b(kt_\w+)(\.h|\.inc)?")
 
 
 def write_sources(program: Program, folder: Path, model: str, policy: str, rate: float) -> None:
@@ -21,14 +23,31 @@ def write_sources(program: Program, folder: Path, model: str, policy: str, rate:
         raise ExportError(f"{folder} is not empty; choose another folder")
     sources = folder / "src"
     shutil.copytree(RUNTIME / "include", sources)
-    shutil.copytree(RUNTIME / "src", sources, dirs_exist_ok=True)
-    values = fields(program) | {
-        "version": kilotune.__version__,
-        "model": model,
-        "policy": policy,
-        "rate": argument(float(rate)),
-    }
+    state = "kt_dynamic.c" if program.draws else "kt_static.c"
+    values = {"state": (RUNTIME / "project" / state).read_text()}
+    values |= (
+        fields(program)
+        | (draw_fields(program.draws) if program.draws else {})
+        | {
+            "version": kilotune.__version__,
+            "model": model,
+            "policy": policy,
+            "rate": argument(float(rate)),
+        }
+    )
     values["identity"] = str(zlib.crc32("".join(values.values()).encode()))
     for name in ("kt_project.h", "kt_project.c"):
         (sources / name).write_text(fill((RUNTIME / "project" / name).read_text(), values))
+    _copy_runtime(sources)
     (sources / "kt_weights.c").write_text(weights_source(program))
+
+
+def _copy_runtime(sources: Path) -> None:
+    """Of the runtime what the project needs: a function is in the file of its name, and so are those that it calls."""
+    waiting = [(sources / "kt_project.c").read_text(), (sources / "kt_math.h").read_text()]
+    while waiting:
+        for name, part in sorted(set(_NAMES.findall(waiting.pop()))):
+            found = RUNTIME / "src" / f"{name}{part or '.c'}"
+            if found.exists() and not (sources / found.name).exists():
+                shutil.copy(found, sources)
+                waiting.append(found.read_text())

@@ -10,8 +10,10 @@ from kilotune.codegen.program import (
     Argument,
     Below,
     Call,
+    Checked,
     Comment,
     Constant,
+    Draws,
     Line,
     Name,
     Place,
@@ -69,6 +71,10 @@ def _call(line: Call) -> str:
     return f"    {line.function}({', '.join(map(argument, line.arguments))});"
 
 
+def _checked(line: Checked) -> str:
+    return f"    failed |= {_call(line.call).lstrip()}"
+
+
 def _probe(line: Probe) -> str:
     return f"    KT_{line.what}({line.index}, {argument(line.at)}, {line.elements});"
 
@@ -77,7 +83,7 @@ def _comment(line: Comment) -> str:
     return f"    /* {line.text} */"
 
 
-_LINES: dict[type, Callable[..., str]] = {Call: _call, Probe: _probe, Comment: _comment}
+_LINES: dict[type, Callable[..., str]] = {Call: _call, Checked: _checked, Probe: _probe, Comment: _comment}
 
 
 def body(lines: Iterable[Line]) -> str:
@@ -103,13 +109,14 @@ def declaration(item: Constant) -> str:
     return f"extern const {_C_TYPES[str(item.values.dtype)]} {item.name}[{item.values.size}];"
 
 
-def struct(item: Struct) -> str:
-    """A constant struct, or an array of them where it is a table."""
+def struct(item: Struct, drawn: bool = False) -> str:
+    """A constant struct, or an array of them where it is a table; the slices of a device that draws are not constant."""
     rows = [
         f"{{{', '.join(field if isinstance(field, str) else argument(field) for field in row)}}}" for row in item.rows
     ]
     if item.kind in ("kt_layer", "kt_slice"):
-        return f"const {item.kind} {item.name}[] = {{\n" + "".join(f"    {row},\n" for row in rows) + "};"
+        constant = "" if drawn and item.kind == "kt_slice" else "const "
+        return f"{constant}{item.kind} {item.name}[] = {{\n" + "".join(f"    {row},\n" for row in rows) + "};"
     return f"static const {item.kind} {item.name} = {rows[0]};"
 
 
@@ -121,7 +128,7 @@ def fields(program: Program) -> dict[str, str]:
         "classes": str(program.classes),
         "gradients": "summed" if program.accumulates else "applied at once",
         "declarations": "\n".join(declaration(item) for item in program.constants),
-        "structs": "\n".join(struct(item) for item in program.structs),
+        "structs": "\n".join(struct(item, program.draws is not None) for item in program.structs),
         "image": argument(program.image),
         "logits": argument(program.logits),
         "loss_gradient": argument(program.loss_gradient),
@@ -135,7 +142,58 @@ def fields(program: Program) -> dict[str, str]:
         "trained": argument(program.trained[0].value) if program.trained else "kt_arena",
         "n_trained": str(sum(item.elements for item in program.trained)),
         "n_slices": str(len(program.slices)),
+        "n_pool": str(len(program.draws.drawing.layers)) if program.draws else "0",
+        "includes": '#include "kt_policy.h"' if program.draws else "",
+        "accumulates": str(int(program.accumulates)),
+        "counted": "    present.n_steps++;" if program.draws and program.accumulates else "",
+        "counted_at_once": "    present.n_steps++;" if program.draws and not program.accumulates else "",
         "resident_bytes": str(program.resident_bytes),
+    }
+
+
+_DRAW = {
+    "uniform": "kt_draw_uniform(&candidates, &present.rng, &drawn, kt_arena);",
+    "medyate": "kt_draw_medyate(&candidates, norms, &present.rng, &drawn, kt_arena);",
+    "cyclic": "kt_draw_cyclic(&candidates, counts, order, cursor, &present.rng, &drawn, kt_arena);",
+    "anew": "kt_draw_anew(&candidates, counts, &present.rng, &drawn, kt_arena);",
+}
+_FORGET = {
+    "medyate": "for (int i = 0; i < @n_channels@; i++) {\n        norms[i] = -1.0f;\n    }",
+    "cyclic": "cursor[0] = KT_NOT_BEGUN;",
+}
+_MEMORY = {
+    "medyate": "static float *const norms = @memory@;",
+    "cyclic": "static uint16_t *const order = (uint16_t *)(@memory@), *const cursor = (uint16_t *)(@memory@) + @n_channels@;",
+}
+
+
+def draw_fields(draws: Draws) -> dict[str, str]:
+    """What ``kt_dynamic.c`` leaves open, as text."""
+    drawing = draws.drawing
+    tables = {"channels": drawing.channels, "cost": drawing.cost}
+    tables |= {} if drawing.counts is None else {"counts": drawing.counts}
+    arrays = [
+        f"static const {'uint32_t' if name == 'cost' else 'uint16_t'} {name}[] = {{{', '.join(map(str, values.tolist()))}}};"
+        for name, values in tables.items()
+    ]
+    memory = {"memory": argument(draws.memory), "n_channels": str(drawing.n_channels)}
+    passing = "" if draws.passing is None else f"    kt_slices[KT_POOL].gradient = {argument(draws.passing)};"
+    return {
+        "tables": "\n".join([*arrays, fill(_MEMORY.get(drawing.function, ""), memory)]),
+        "n_channels": str(drawing.n_channels),
+        "size": str(drawing.size),
+        "max_channels": str(drawing.max_channels),
+        "slices_top": str(draws.slices_top.offset // 4),
+        "copies": str(draws.copies),
+        "weight_bytes": str(draws.weight_bytes),
+        "passing": passing,
+        "draw": f"    {_DRAW[drawing.function]}",
+        "initial": body(draws.initial),
+        "seed": str(drawing.seed),
+        "forget": fill(f"    {_FORGET.get(drawing.function, '')}", memory).rstrip(),
+        "observed": "    kt_norms_mean(&candidates, &drawn, present.n_steps, norms);"
+        if drawing.function == "medyate"
+        else "",
     }
 
 

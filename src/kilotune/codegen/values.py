@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from kilotune.codegen.drawing import Drawing
 from kilotune.codegen.numbers import SUFFIX, Folded, Stored, WeightsDtype, store
 from kilotune.codegen.program import Address, Argument, Constant, Name, Place, Struct
 from kilotune.codegen.region import Region
@@ -20,13 +21,14 @@ NOTHING = Name("NULL")
 class Values:
     """Everything that is known about a network when its calls are written.
 
-    folded: weights by node; tensors: parameters used as values, by node.
+    folded: weights by node; tensors: parameters used as values, by node. drawing: of a policy that draws on the device.
     """
 
     region: Region
     folded: dict[str, Folded]
     tensors: dict[str, np.ndarray]
     dtype: WeightsDtype
+    drawing: Drawing | None = None
     constants: dict[str, Constant] = field(default_factory=dict)
     structs: dict[str, Struct] = field(default_factory=dict)
 
@@ -50,10 +52,16 @@ class Values:
         """For every value the one whose memory it is."""
         return root_of(self.graph)
 
-    @property
-    def suffix(self) -> str:
-        """How kernels for this number format end."""
-        return SUFFIX[self.dtype]
+    def suffix(self, node: Node) -> str:
+        """How kernels for the number format of the node's weight end; committed weights are float32."""
+        return SUFFIX["float32" if node.name in self.committed else self.dtype]
+
+    @cached_property
+    def committed(self) -> dict[str, int]:
+        """Where the weights of the layers that draws may train start in the store, elements; none where nothing is drawn."""
+        pool = self.region.pool if self.drawing else ()
+        ends = np.cumsum([layer.weight_elements for layer in pool]).tolist()
+        return {layer.node: end - layer.weight_elements for layer, end in zip(pool, ends, strict=True)}
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a value without its batch axis of 1, or of a constant as it is."""
@@ -90,7 +98,13 @@ class Values:
         return store(self.folded[node.name].weight, self.dtype)
 
     def weight(self, node: Node) -> tuple[Argument, Argument]:
-        """The frozen weight and its scale."""
+        """The weight as it was exported or committed, and its scale."""
+        if node.name in self.committed:
+            return Name(f"committed + {self.committed[node.name]}"), NOTHING
+        return self.exported_weight(node)
+
+    def exported_weight(self, node: Node) -> tuple[Argument, Argument]:
+        """The weight in flash, and its scale."""
         number, stored = self.number[node.name], self.stored(node)
         weight = self.constant(f"weight{number}", stored.values)
         return weight, NOTHING if stored.scale is None else self.constant(f"scale{number}", stored.scale)

@@ -3,6 +3,7 @@
 import numpy as np
 from torch import Tensor, nn
 
+from kilotune.codegen.drawing import Drawing
 from kilotune.codegen.numbers import Folded, WeightsDtype
 from kilotune.codegen.region import Region
 from kilotune.codegen.values import Values
@@ -24,7 +25,7 @@ def lay_out(graph: Graph, plan: UpdatePlan, accounting: Accounting, total_bytes:
     return Region(layout, layers, total_bytes, plan.state_bytes)
 
 
-def describe(model: nn.Module, region: Region, dtype: WeightsDtype) -> Values:
+def describe(model: nn.Module, region: Region, dtype: WeightsDtype, drawing: Drawing | None = None) -> Values:
     """Everything that calls are written from. Raises ExportError for a weight that the number format cannot hold."""
     tensors = {name: t.detach().float().cpu() for name, t in [*model.named_parameters(), *model.named_buffers()]}
     graph = region.layout.graph
@@ -34,7 +35,7 @@ def describe(model: nn.Module, region: Region, dtype: WeightsDtype) -> Values:
         if isinstance(node.op, ops.Conv2d | ops.Linear | ops.BatchNorm)
     }
     values = {node.name: _array(tensors[node.op.tensor]) for node in graph.nodes if isinstance(node.op, ops.Parameter)}
-    return Values(region, weights, values, dtype)
+    return Values(region, weights, values, dtype, drawing)
 
 
 def _folded(node: Node, tensors: dict[str, Tensor]) -> Folded:

@@ -104,11 +104,10 @@ class Export:
         drawing, total, plan = None, None, self.plan
         if plan is None:
             selector = self._selector(graph, accounting)
-            plan, drawing = selector.draw(), find_drawing(selector)
-            if drawing is not None:
-                raise ExportError(f"policy {self.recipe.policy} draws on the device, which is not there yet")
+            plan, drawing = selector.draw(), find_drawing(selector, self.recipe.seed)
+            total = selector.worst_case.total_bytes if drawing else None
         region = lay_out(graph, plan, accounting, total)
-        program = decide(describe(self.model, region, self.weights_dtype), plan, momentum)
+        program = decide(describe(self.model, region, self.weights_dtype, drawing), plan, momentum)
         return program, drawing, region.layout.report(plan), plan
 
     def _selector(self, graph, accounting: Accounting) -> Selector:

@@ -43,3 +43,11 @@ uint32_t kt_stack_high_water(void)
 {
     return 0;
 }
+
+uint8_t *kt_external_memory(uint32_t *nbytes)
+{
+    static uint32_t memory[1u << 22];
+
+    *nbytes = sizeof memory;
+    return (uint8_t *)memory;
+}

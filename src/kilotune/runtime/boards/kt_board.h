@@ -2,6 +2,8 @@
 #ifndef KT_BOARD_H
 #define KT_BOARD_H
 
+#include "kt_store.h"
+
 #include <stdint.h>
 
 /* Ends the program with an exit code; under an emulator it becomes that of the emulator. */
@@ -27,6 +29,10 @@ void kt_print_word(uint32_t word);
 int32_t kt_host_open(const char *path);
 uint32_t kt_host_read(int32_t handle, void *to, uint32_t n);
 uint32_t kt_host_seek(int32_t handle, uint32_t place);
+
+/* The memory that the board has for the weight store, 0 bytes if none; and the same as pages of flash, NULL if none. */
+uint8_t *kt_external_memory(uint32_t *nbytes);
+const kt_medium *kt_external_medium(void);
 
 /* Symbols of firmware.ld. */
 extern uint32_t kt_stack_bottom[], kt_stack_top[], kt_ram_start[], kt_ram_limit[];

@@ -30,3 +30,9 @@ uint32_t kt_stack_high_water(void)
     }
     return (uint32_t)((const char *)kt_stack_top - (const char *)word);
 }
+
+uint8_t *kt_external_memory(uint32_t *nbytes)
+{
+    *nbytes = (uint32_t)((const char *)kt_external_end - (const char *)kt_external_start);
+    return (uint8_t *)kt_external_start;
+}

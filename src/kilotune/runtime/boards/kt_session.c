@@ -128,6 +128,7 @@ int main(void)
         kt_print("session.bin is of another project\n");
         return BAD_SESSION;
     }
+    kt_use_store(kt_external_medium());
     kt_begin_start();
     code = kt_start();
     kt_end_start();

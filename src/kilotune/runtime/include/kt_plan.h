@@ -2,6 +2,7 @@
 #ifndef KT_PLAN_H
 #define KT_PLAN_H
 
+#include "kt_store.h"
 #include "kt_types.h"
 
 /* Lay out the slices of a draw: count and index of every slice are given, the pointers are filled in.
@@ -16,5 +17,12 @@ static inline uint32_t kt_weight_index(const kt_layer *layer, uint32_t channel, 
     const uint32_t output = channel / per_group * layer->rows + row;
     return (output * per_group + channel % per_group) * layer->kernel + tap;
 }
+
+/* Append a whole weight to a commit: as it was committed, plus the deltas of the slice. */
+int kt_store_append_slice(kt_store *store, const float *committed, const kt_layer *layer, const kt_slice *slice);
+
+/* The norm of each trained channel's gradient, added to what its earlier steps since the draw had; see kt_norm_add.
+   norms: (channels) of the layer. share: 1 / samples summed in the gradient. */
+void kt_observe_slice(const kt_slice *slice, const kt_layer *layer, float share, float *norms, uint32_t step);
 
 #endif

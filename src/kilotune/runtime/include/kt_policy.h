@@ -35,21 +35,21 @@ typedef struct {
    n = n_channels. Aligned to four bytes. */
 
 /* Channels in a uniform order until the next one does not fit (random, TraDy algorithm 1). */
-void kt_draw_uniform(const kt_candidates *among, kt_rng *rng, kt_draw *drawn, void *scratch);
+void kt_draw_uniform(const kt_candidates *among, kt_rng *rng, const kt_draw *drawn, void *scratch);
 
 /* Channels one by one, each with probability proportional to its norm, until the next one does not fit (MeDyate, algorithm 1).
    norms: (channels) the stored gradient norms, negative where none was seen; as soon as one is known, the others are set to the
    largest of them. Uniform while there is none. */
-void kt_draw_medyate(const kt_candidates *among, float *norms, kt_rng *rng, kt_draw *drawn, void *scratch);
+void kt_draw_medyate(const kt_candidates *among, float *norms, kt_rng *rng, const kt_draw *drawn, void *scratch);
 
 /* The next counts[row] channels of each row on a walk round and round through its channels (DGSU, cyclic).
    order: (channels) the walk, cursor: (rows) where it stands; KT_NOT_BEGUN in cursor[0] draws the walk first. */
 #define KT_NOT_BEGUN 0xFFFFu
 void kt_draw_cyclic(const kt_candidates *among, const uint16_t *counts, uint16_t *order, uint16_t *cursor, kt_rng *rng,
-                    kt_draw *drawn, void *scratch);
+                    const kt_draw *drawn, void *scratch);
 
 /* counts[row] channels of each row, uniformly (DGSU, independent). */
-void kt_draw_anew(const kt_candidates *among, const uint16_t *counts, kt_rng *rng, kt_draw *drawn, void *scratch);
+void kt_draw_anew(const kt_candidates *among, const uint16_t *counts, kt_rng *rng, const kt_draw *drawn, void *scratch);
 
 /* Sums the norm of a channel's gradient over the steps since a draw, step from 0; kt_norms_mean divides by their number.
    The sum stands where the stored norm of the channel was, which it replaces. Twin of train.observe.MeanNorms. */
@@ -60,7 +60,7 @@ static inline void kt_norm_add(float *norm, float found, uint32_t step)
 void kt_norms_mean(const kt_candidates *among, const kt_draw *drawn, uint32_t n_steps, float *norms);
 
 /* Internal: the channels marked in (channels) bits, as a draw. */
-void kt_draw_from_bits(const kt_candidates *among, const uint32_t *bits, kt_draw *drawn);
+void kt_draw_from_bits(const kt_candidates *among, const uint32_t *bits, const kt_draw *drawn);
 /* Internal: what one channel costs, by its number. */
 uint32_t kt_channel_cost(const kt_candidates *among, uint32_t channel);
 /* Internal: moves a channel drawn from order[place] .. order[n-1] to order[place], and returns it (Fisher-Yates). */

@@ -28,6 +28,7 @@ typedef struct {
     int (*write)(uint32_t address, const void *from, uint32_t n);
     uint32_t page_bytes; /* a multiple of 32 */
     uint32_t n_pages;
+    const uint8_t *map; /* where address 0 can be read without a call, as kernels do; NULL if it cannot */
 } kt_medium;
 
 /* A store that is open; none of its fields is for the user. */
@@ -54,6 +55,11 @@ static inline uint32_t kt_store_address(const kt_store *store)
 {
     return store->bank + KT_STORE_HEADER;
 }
+
+/* Weights as they are in flash, appended as float32: n numbers, of which per_scale share one scale. */
+int kt_store_append_f32(kt_store *store, const float *weight, const float *scale, uint32_t n, uint32_t per_scale);
+int kt_store_append_f16(kt_store *store, const uint16_t *weight, const float *scale, uint32_t n, uint32_t per_scale);
+int kt_store_append_s8(kt_store *store, const int8_t *weight, const float *scale, uint32_t n, uint32_t per_scale);
 
 /* CRC-32 of n more bytes, 0 to begin with (the one of zlib). */
 uint32_t kt_crc32(uint32_t crc, const void *from, uint32_t n);

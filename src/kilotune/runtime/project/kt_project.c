@@ -2,6 +2,7 @@
 #include "kt_project.h"
 #include "kt_kernels.h"
 #include "kt_plan.h"
+@includes@
 
 #ifdef KT_PROBE /* a build that shows every value to whoever compares */
 void (*kt_probe)(int what, int index, const float *at, int n);
@@ -22,6 +23,7 @@ static kt_rule rule = {@rate@, @momentum@, 1.0f};
 static uint32_t n_summed;
 static const kt_medium *medium;
 
+@state@
 float *kt_image(void) { return @image@; }
 
 void kt_set_learning_rate(float rate) { rule.rate = rate; }
@@ -39,7 +41,7 @@ int kt_start(void)
 {
     n_summed = 0;
 @start@
-    return KT_OK;
+    return begin();
 }
 
 void kt_infer(const float *image, float *logits)
@@ -69,6 +71,7 @@ float kt_train_step(const float *image, uint32_t label)
     const float loss = kt_cross_entropy(@logits@, label, @loss_gradient@, KT_CLASSES);
     backward();
     n_summed++;
+@counted_at_once@
     return loss;
 }
 
@@ -80,35 +83,7 @@ void kt_apply(void)
 @share@
 @apply@
     n_summed = 0;
-}
-
-int kt_redraw(void) { return KT_OK; }
-
-/* What stays from step to step, weights and sums of gradients: the upper end of the arena. */
-#define RESIDENT_BYTES @resident_bytes@u
-static float *const resident = kt_arena + (KT_ARENA_BYTES - RESIDENT_BYTES) / 4;
-
-int kt_save(void)
-{
-    kt_store store;
-    if (medium == NULL || kt_store_open(&store, medium, RESIDENT_BYTES, KT_IDENTITY) == KT_STORE_FAILED) {
-        return KT_NO_STORE;
-    }
-    const int failed = kt_store_begin(&store) < 0 || kt_store_append(&store, resident, RESIDENT_BYTES) < 0;
-    return failed || kt_store_commit(&store) < 0 ? KT_NO_STORE : KT_OK;
-}
-
-int kt_restore(void)
-{
-    kt_store store;
-    const int found = medium ? kt_store_open(&store, medium, RESIDENT_BYTES, KT_IDENTITY) : KT_STORE_FAILED;
-    if (found < 0) {
-        return found == KT_STORE_FAILED ? KT_NO_STORE : KT_CORRUPT_STORE;
-    }
-    if (found == KT_STORE_EMPTY) {
-        return KT_NO_STORE;
-    }
-    return medium->read(kt_store_address(&store), resident, RESIDENT_BYTES) ? KT_NO_STORE : KT_OK;
+@counted@
 }
 
 uint32_t kt_weights_hash(void)

@@ -11,6 +11,7 @@
 #define KT_CLASSES @classes@
 #define KT_ARENA_BYTES @arena_bytes@
 #define KT_LAYERS @n_slices@ /* layers that draws may train, the classifier among them */
+#define KT_POOL @n_pool@ /* of these, layers that the device draws from */
 
 #define KT_IDENTITY @identity@u /* of this network and plan, in the store */
 

@@ -1,6 +1,6 @@
 #include "kt_policy.h"
 
-void kt_draw_anew(const kt_candidates *among, const uint16_t *counts, kt_rng *rng, kt_draw *drawn, void *scratch)
+void kt_draw_anew(const kt_candidates *among, const uint16_t *counts, kt_rng *rng, const kt_draw *drawn, void *scratch)
 {
     const uint32_t n_words = (among->n_channels + 31u) / 32;
     uint32_t *bits = scratch, row, place, first = 0;

@@ -17,7 +17,7 @@ static void begin(const kt_candidates *among, const uint16_t *counts, uint16_t *
 }
 
 void kt_draw_cyclic(const kt_candidates *among, const uint16_t *counts, uint16_t *order, uint16_t *cursor, kt_rng *rng,
-                    kt_draw *drawn, void *scratch)
+                    const kt_draw *drawn, void *scratch)
 {
     uint32_t *bits = scratch, row, taken, first = 0;
 

@@ -1,6 +1,6 @@
 #include "kt_policy.h"
 
-void kt_draw_from_bits(const kt_candidates *among, const uint32_t *bits, kt_draw *drawn)
+void kt_draw_from_bits(const kt_candidates *among, const uint32_t *bits, const kt_draw *drawn)
 {
     uint16_t *next = drawn->index;
     uint32_t row, channel, number = 0;

@@ -91,7 +91,7 @@ static void draw_weighted(const kt_candidates *among, const float *norms, float 
     }
 }
 
-void kt_draw_medyate(const kt_candidates *among, float *norms, kt_rng *rng, kt_draw *drawn, void *scratch)
+void kt_draw_medyate(const kt_candidates *among, float *norms, kt_rng *rng, const kt_draw *drawn, void *scratch)
 {
     const uint32_t n = among->n_channels, n_words = (n + 31) / 32;
     const float largest = largest_norm(norms, n);

@@ -1,6 +1,6 @@
 #include "kt_policy.h"
 
-void kt_draw_uniform(const kt_candidates *among, kt_rng *rng, kt_draw *drawn, void *scratch)
+void kt_draw_uniform(const kt_candidates *among, kt_rng *rng, const kt_draw *drawn, void *scratch)
 {
     const uint32_t n = among->n_channels;
     uint32_t *bits = scratch, left = among->size, place;
