@@ -112,6 +112,7 @@ class _Decision:
             tuple(self._initial_weights()),
             4 * sum(layer.weight_elements for layer in region.pool),
             self._classifier_gradient(whole[0], whole[0].weight_elements) if whole else None,
+            len(self._sliced) > len(region.pool),
         )
 
     def _initial_weights(self) -> Iterator[Line]:

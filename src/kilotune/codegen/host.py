@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kilotune.codegen.medium import MemoryMedium
 from kilotune.codegen.tools import run_tool
 from kilotune.errors import ExportError
 
@@ -41,9 +42,14 @@ def compile_library(sources: Path, out: Path, flags: tuple[str, ...] = FAST, com
 
 
 class HostProject:
-    """The functions of ``kt_project.h``. One at a time per library: a project has one arena."""
+    """The functions of ``kt_project.h``. One at a time per library: a project has one arena.
 
-    def __init__(self, library: Path, image_elements: int, classes: int):
+    store_bytes: size of the weight store, in memory, of a project that draws anew. cells: what it already holds.
+    """
+
+    def __init__(
+        self, library: Path, image_elements: int, classes: int, store_bytes: int = 0, cells: np.ndarray | None = None
+    ):
         self._c = ctypes.CDLL(str(library))
         self._image_elements, self._classes = image_elements, classes
         self._c.kt_infer.argtypes = (_FLOATS, _FLOATS)
@@ -53,6 +59,8 @@ class HostProject:
         self._c.kt_set_learning_rate.argtypes = (ctypes.c_float,)
         self._c.kt_weights_hash.restype = ctypes.c_uint32
         self._probe: object = None
+        self.medium = MemoryMedium(store_bytes, cells)
+        self._c.kt_use_store(ctypes.byref(self.medium.struct))
         self.check(self._c.kt_start())
 
     def check(self, code: int) -> None:
@@ -79,6 +87,10 @@ class HostProject:
     def redraw(self) -> None:
         """Commit and draw anew."""
         self.check(self._c.kt_redraw())
+
+    def save(self) -> None:
+        """Everything trained to the store."""
+        self.check(self._c.kt_save())
 
     def set_learning_rate(self, rate: float) -> None:
         """For the updates to come."""

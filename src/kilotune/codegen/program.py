@@ -120,13 +120,18 @@ class Draws:
     initial: tuple[Line, ...]
     weight_bytes: int
     passing: Argument | None
+    classifier: bool
+
+    @property
+    def present_bytes(self) -> int:
+        """The present draw and its generator."""
+        numbers = len(self.drawing.layers) + self.drawing.max_channels
+        return -(-(24 + 2 * numbers) // 8) * 8
 
     @property
     def nbytes(self) -> int:
-        """RAM beside the arena: table of slices, present draw, generator, open store; on a device of 32 bits."""
-        n_layers = len(self.drawing.layers)
-        present = 24 + 2 * (n_layers + self.drawing.max_channels)
-        return 24 * (n_layers + 1) + -(-present // 8) * 8 + 64
+        """RAM beside the arena: present draw, table of slices, open store; pointers have four bytes."""
+        return self.present_bytes + 24 * (len(self.drawing.layers) + self.classifier) + 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,9 +164,14 @@ class Program:
     draws: Draws | None = None
 
     @property
+    def image_bytes(self) -> int:
+        """What a commit of a project that draws consists of: weights, what stays in the arena, the draw; 0 of others."""
+        return self.draws.weight_bytes + self.resident_bytes + self.draws.present_bytes if self.draws else 0
+
+    @property
     def table_bytes(self) -> int:
         """What else lies in RAM: learning rule, counters, the pointer to the medium."""
-        return 24
+        return 20 + (self.draws.nbytes if self.draws else 0)
 
     @property
     def flash_bytes(self) -> int:

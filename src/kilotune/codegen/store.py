@@ -86,3 +86,8 @@ def check_store(policy: str, redraws: bool, image_bytes: int, medium: Medium | N
             f"policy {policy} commits {format_bytes(image_bytes)}, two banks of which take {format_bytes(account.nbytes)}; "
             f"{medium.name} has {format_bytes(medium.nbytes)}; use a larger store, or a smaller pool of layers"
         )
+
+
+def flash_of(image_bytes: int, page_bytes: int = 4096) -> int:
+    """Bytes of a medium of such pages that just holds a store, 0 where nothing is committed."""
+    return StoreAccount(image_bytes, Medium("flash", page_bytes, 0)).nbytes if image_bytes else 0

@@ -16,6 +16,7 @@ from kilotune.codegen.numbers import WeightsDtype
 from kilotune.codegen.package import package
 from kilotune.codegen.program import Program
 from kilotune.codegen.project import write_sources
+from kilotune.codegen.store import flash_of
 from kilotune.deploy.describe import describe, lay_out
 from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
@@ -44,6 +45,7 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     learning_rate: float
     momentum: float
     accumulate: bool
+    arena_bytes: int
 
     @classmethod
     def read(cls, folder: Path) -> "Reference":
@@ -139,6 +141,7 @@ class Export:
             stack_bytes=STACK_BYTES,
             ram_bytes=sum(memory.values()),
             flash_bytes=program.flash_bytes,
+            store_bytes=flash_of(program.image_bytes),
         )
 
     def _write_reference(self, folder: Path, program: Program, plan: UpdatePlan, momentum: float) -> None:
@@ -147,7 +150,14 @@ class Export:
         folder.mkdir()
         name = recipe.model or ""
         reference = Reference(
-            name, program.classes, recipe.input, self.weights_dtype, recipe.lr, momentum, self.accumulate
+            name,
+            program.classes,
+            recipe.input,
+            self.weights_dtype,
+            recipe.lr,
+            momentum,
+            self.accumulate,
+            program.arena_bytes,
         )
         (folder / "reference.json").write_bytes(msgspec.json.format(msgspec.json.encode(reference)) + b"\n")
         (folder / "plan.json").write_text(plan.to_json())

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from kilotune import models
 from kilotune.codegen.decide import decide, without_dropout
 from kilotune.codegen.host import FAST, PROBE, HostProject, compile_library
+from kilotune.codegen.manifest import Manifest
 from kilotune.codegen.numbers import store
 from kilotune.codegen.program import Place, Program
 from kilotune.codegen.values import Values
@@ -101,7 +102,9 @@ class Case:
         example = torch.zeros(1, *reference.input)
         graph = without_dropout(capture(model, example))
         optimizer = "momentum" if reference.momentum else "sgd"
-        region = lay_out(graph, plan, Accounting(accumulate=reference.accumulate, optimizer=optimizer))
+        region = lay_out(
+            graph, plan, Accounting(accumulate=reference.accumulate, optimizer=optimizer), reference.arena_bytes
+        )
         values = describe(model, region, reference.weights_dtype)
         program = decide(values, plan, reference.momentum)
         _store_in(model, values)
@@ -126,7 +129,11 @@ def verify(folder: Path, compiler: str = "gcc") -> Verification:
     case = Case.read(folder)
     with tempfile.TemporaryDirectory() as out:
         library = compile_library(folder / "src", Path(out), (*FAST, *PROBE), compiler)
-        return compare(case, HostProject(library, case.program.image_elements, case.program.classes), compiler)
+        return compare(
+            case,
+            HostProject(library, case.program.image_elements, case.program.classes, Manifest.read(folder).store_bytes),
+            compiler,
+        )
 
 
 def compare(case: Case, project: HostProject, compiler: str = "gcc", n_steps: int = N_STEPS) -> Verification:
