@@ -8,7 +8,20 @@ import numpy as np
 from kilotune.codegen.backward import bias_gradient, input_gradients, weight_gradient
 from kilotune.codegen.forward import FORWARD, problem
 from kilotune.codegen.numbers import SUFFIX
-from kilotune.codegen.program import Argument, Call, Checked, Comment, Draws, Line, Name, Place, Probe, Program, Struct
+from kilotune.codegen.program import (
+    Argument,
+    Below,
+    Call,
+    Checked,
+    Comment,
+    Draws,
+    Line,
+    Name,
+    Place,
+    Probe,
+    Program,
+    Struct,
+)
 from kilotune.codegen.region import SlicePlace, place
 from kilotune.codegen.values import NOTHING, Values
 from kilotune.errors import ExportError
@@ -54,6 +67,13 @@ def _check(values: Values, plan: UpdatePlan) -> None:
     if problems:
         listing = "\n".join(problems)
         raise ExportError(f"{graph.model} has {len(problems)} operations that cannot become C:\n{listing}")
+    if plan.keeps:
+        raise ExportError(
+            f"{', '.join(keep.layer for keep in plan.keeps)}: inputs cannot be kept compressed on a device"
+        )
+    patterned = [layer.name for layer in graph.layers if layer.taps is not None]
+    if patterned:
+        raise ExportError(f"{', '.join(patterned)}: kernels with patterns cannot become C; fine-tune them on the host")
     neurons = [chosen.layer for chosen in plan.channels if chosen.axis == "out"]
     if neurons:
         raise ExportError(f"{', '.join(neurons)}: output neurons cannot be trained on a device; plan input channels")
@@ -111,7 +131,7 @@ class _Decision:
             region.copies,
             tuple(self._initial_weights()),
             4 * sum(layer.weight_elements for layer in region.pool),
-            self._classifier_gradient(whole[0], whole[0].weight_elements) if whole else None,
+            self._below_its_bias(whole[0]) if whole else None,
             len(self._sliced) > len(region.pool),
         )
 
@@ -241,14 +261,18 @@ class _Decision:
             yield index, Place(at.delta), Place(at.gradient), velocity, Place(at.kept), counts[number]
         for layer in self._sliced[len(places) :]:
             whole, node = region.trained[f"{layer.name}.weight"], self.v.graph.node[layer.node]
-            passing = whole.gradient or self._classifier_gradient(layer, whole.elements, places)
+            passing = whole.gradient or self._classifier_gradient(layer, places)
             kept = self.v.value(node.inputs[0])
             index = self._index(len(places), tuple(range(layer.in_channels)))
             yield index, whole.value, passing, whole.velocity or NOTHING, kept, layer.in_channels
 
-    def _classifier_gradient(self, layer: Layer, elements: int, places: list[SlicePlace]) -> Place:
-        """Below the gradient of its bias, where gradients do not stay."""
-        at = self.region.passing(layer.node, elements + layer.has_bias * layer.out_channels)
+    def _below_its_bias(self, layer: Layer) -> Place | Below:
+        """Where the gradient of a classifier lies that does not stay, below that of its bias."""
+        return self.region.passing(layer.node, layer.weight_elements + layer.has_bias * layer.out_channels)
+
+    def _classifier_gradient(self, layer: Layer, places: list[SlicePlace]) -> Place:
+        """The same, where draws do not change it."""
+        at = self._below_its_bias(layer)
         return at if isinstance(at, Place) else Place(getattr(places[at.slice], at.field) - 4 * at.elements)
 
     def _index(self, number: int, indices: tuple[int, ...]) -> Argument:

@@ -19,7 +19,9 @@ def lay_out(graph: Graph, plan: UpdatePlan, accounting: Accounting, total_bytes:
     """The arena in which ``plan``, or any draw from its pool, runs. total_bytes: of the worst draw, if it is not this one."""
     pool = plan.pool or tuple(chosen.layer for chosen in plan.channels)
     layers = tuple(layer for layer in graph.layers if layer.name in set(pool))
-    layout = Layout.of(graph, tuple(layer.name for layer in layers), plan.biases, plan.classifier, accounting)
+    layout = Layout.of(
+        graph, tuple(layer.name for layer in layers), plan.biases, plan.classifier, accounting, plan.keeps
+    )
     if total_bytes is None:
         total_bytes = layout.report(plan).total_bytes
     return Region(layout, layers, total_bytes, plan.state_bytes)

@@ -99,9 +99,15 @@ class Export:
         self._write_reference(folder / "reference", program, plan, momentum)
         return manifest
 
+    @property
+    def _input(self) -> tuple[int, int, int]:
+        shape = self.recipe.input
+        if shape is None or len(shape) != 3:
+            raise ExportError(f"firmware takes images (c, h, w), this network was trained on inputs {shape}")
+        return (shape[0], shape[1], shape[2])
+
     def _program(self, momentum: float) -> tuple[Program, Drawing | None, LedgerReport, UpdatePlan]:
-        assert self.recipe.input is not None
-        graph = without_dropout(capture(self.model, torch.zeros(1, *self.recipe.input)))
+        graph = without_dropout(capture(self.model, torch.zeros(1, *self._input)))
         accounting = Accounting(accumulate=self.accumulate, optimizer=ledger_name(self.recipe))
         drawing, total, plan = None, None, self.plan
         if plan is None:
@@ -120,13 +126,12 @@ class Export:
 
     def _manifest(self, program: Program, drawing: Drawing | None, report: LedgerReport) -> Manifest:
         recipe = self.recipe
-        assert recipe.input is not None
         memory = {kind: nbytes for kind, nbytes in report.by_kind.items() if nbytes}
         memory |= {"other draws": program.arena_bytes - report.total_bytes} if drawing else {}
         memory |= {"tables": program.table_bytes, "stack": STACK_BYTES}
         return Manifest(
             model=recipe.model or type(self.model).__name__,
-            input=recipe.input,
+            input=self._input,
             n_classes=program.classes,
             mean=recipe.mean or (0.5,),
             std=recipe.std or (0.5,),
@@ -146,13 +151,12 @@ class Export:
 
     def _write_reference(self, folder: Path, program: Program, plan: UpdatePlan, momentum: float) -> None:
         recipe = self.recipe
-        assert recipe.input is not None
         folder.mkdir()
         name = recipe.model or ""
         reference = Reference(
             name,
             program.classes,
-            recipe.input,
+            self._input,
             self.weights_dtype,
             recipe.lr,
             momentum,
