@@ -93,7 +93,7 @@ def test_boosted_draws_are_refused():
         ExportError, match=r"policy Trady\(.*boosted=True.*\) cannot draw on a device; those that can are random"
     ):
         find_drawing(selector("trady", boosted=True), SEED)
-    with pytest.raises(ExportError, match=r"dgsu with one turn and traversal cyclic or independent"):
+    with pytest.raises(ExportError, match=r"dgsu without turns, its traversal cyclic or independent"):
         find_drawing(selector("dgsu", turns=2), SEED)
 
 
