@@ -2,7 +2,7 @@
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,20 +24,31 @@ _FLOATS = np.ctypeslib.ndpointer(np.float32, flags="C_CONTIGUOUS")
 
 def compile_library(sources: Path, out: Path, flags: tuple[str, ...] = FAST, compiler: str = "gcc") -> Path:
     """All C files of a folder as a shared library in ``out``. Raises EmulatorError if the compiler is missing or complains."""
+    return link(compile_objects(sorted(sources.glob("*.c")), sources, out, flags, compiler), out, flags, compiler)
+
+
+def compile_objects(
+    files: Sequence[Path], include: Path, out: Path, flags: tuple[str, ...] = FAST, compiler: str = "gcc"
+) -> list[Path]:
+    """Object files of C files, in ``out``. Raises EmulatorError if the compiler is missing or complains."""
     out.mkdir(parents=True, exist_ok=True)
-    files = sorted(sources.glob("*.c"))
 
     def one(file: Path) -> Path:
         target = out / f"{file.stem}.o"
         run_tool(
-            [compiler, *FLAGS, *flags, "-fPIC", f"-I{sources}", "-c", file, "-o", target], f"compiling {file.name}"
+            [compiler, *FLAGS, *flags, "-fPIC", f"-I{include}", "-c", file, "-o", target], f"compiling {file.name}"
         )
         return target
 
     with ThreadPoolExecutor(_N_COMPILERS) as pool:
-        objects = list(pool.map(one, files))
+        return list(pool.map(one, files))
+
+
+def link(objects: Sequence[Path], out: Path, flags: tuple[str, ...] = FAST, compiler: str = "gcc") -> Path:
+    """A shared library in ``out``. Raises EmulatorError if the linker complains."""
     library = out / ("libkilotune.dylib" if sys.platform == "darwin" else "libkilotune.so")
-    run_tool([compiler, *flags, "-shared", *objects, "-o", library], "linking")
+    symbolic = () if sys.platform == "darwin" else ("-Wl,-Bsymbolic",)
+    run_tool([compiler, *flags, "-shared", *symbolic, *objects, "-o", library], "linking")
     return library
 
 

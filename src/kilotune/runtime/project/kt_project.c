@@ -6,8 +6,10 @@
 
 #ifdef KT_PROBE /* a build that shows every value to whoever compares */
 void (*kt_probe)(int what, int index, const float *at, int n);
-#define KT_VALUE(index, at, n) kt_probe(0, index, at, n)
-#define KT_GRADIENT(index, at, n) kt_probe(1, index, at, n)
+#define KT_VALUE(index, at, n) \
+    if (kt_probe) kt_probe(0, index, at, n)
+#define KT_GRADIENT(index, at, n) \
+    if (kt_probe) kt_probe(1, index, at, n)
 #else
 #define KT_VALUE(index, at, n) (void)0
 #define KT_GRADIENT(index, at, n) (void)0

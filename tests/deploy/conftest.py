@@ -1,0 +1,66 @@
+"""The C runtime compiled once per session; networks that become C projects in a moment."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from kilotune.codegen.host import PROBE, HostProject, compile_objects, link
+from kilotune.codegen.project import RUNTIME, write_sources
+from kilotune.deploy.verify import Case
+
+# Vectors as on the user's machine, but compiled in half the time.
+FLAGS = ("-O2", "-march=native", *PROBE)
+
+Build = Callable[[Case], HostProject]
+
+
+class SqueezeNet(nn.Module):
+    """What users write: residual sums, squeeze-excite, a strided branch, pooling, concatenation, dropout."""
+
+    def __init__(self, classes: int = 4):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.Hardswish()
+        )
+        self.depth = nn.Sequential(nn.Conv2d(8, 8, 5, padding=2, groups=8, bias=False), nn.BatchNorm2d(8), nn.SiLU())
+        self.squeeze, self.excite = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+        self.branch = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=2), nn.ReLU())
+        self.down = nn.Sequential(nn.Conv2d(16, 12, 3, stride=2, padding=1), nn.LeakyReLU(0.1))
+        self.shortcut = nn.Conv2d(16, 12, 1, stride=2, bias=False)
+        self.body = nn.Sequential(nn.Conv2d(12, 10, 1), nn.ReLU6(), nn.MaxPool2d(2))
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(40, 16), nn.Tanh(), nn.Dropout(0.5), nn.Linear(16, classes))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        y = self.depth(x)
+        weights = torch.nn.functional.hardsigmoid(self.excite(torch.relu(self.squeeze(y.mean((2, 3), keepdim=True)))))
+        x = x + y * weights
+        x = torch.cat([x, self.branch(x)], 1)
+        return self.head(self.body(self.down(x) + self.shortcut(x)))
+
+
+@pytest.fixture(scope="session")
+def runtime_objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Object files of the runtime."""
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    out = tmp_path_factory.mktemp("runtime")
+    return compile_objects(sorted((RUNTIME / "src").glob("*.c")), RUNTIME / "include", out, FLAGS)
+
+
+@pytest.fixture
+def build(runtime_objects: list[Path], tmp_path: Path) -> Build:
+    """A case as a library that shows every value."""
+
+    def make(case: Case) -> HostProject:
+        write_sources(case.program, tmp_path / "project", "a network", "a plan", case.reference.learning_rate)
+        sources = tmp_path / "project" / "src"
+        own = compile_objects([sources / "kt_project.c", sources / "kt_weights.c"], sources, tmp_path / "build", FLAGS)
+        library = link([*runtime_objects, *own], tmp_path / "build", FLAGS)
+        return HostProject(library, case.program.image_elements, case.program.classes)
+
+    return make

@@ -1,0 +1,91 @@
+"""C projects against PyTorch; and that a wrong project is noticed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kilotune import models
+from kilotune.codegen.decide import without_dropout
+from kilotune.deploy.export import Reference
+from kilotune.deploy.verify import VALUE_TOLERANCE, Case, compare, difference
+from kilotune.graph.capture import capture
+from kilotune.update_plan import ChannelSet, UpdatePlan
+from tests.deploy.conftest import SqueezeNet
+from tests.oracles.networks import randomise
+
+# Model, input, learning rate: deep networks with random weights amplify every change, and every rounding, a thousandfold.
+NETWORKS = {
+    "mcunet": (lambda: models.create("mcunet_in1", classes=4), (3, 48, 48), 1e-7),
+    "mobilenet_v2": (lambda: models.create("mobilenet_v2_w0.35", classes=4), (3, 32, 32), 1e-5),
+    "user": (SqueezeNet, (3, 16, 16), 1e-2),
+}
+
+
+def make_case(name, dtype="float32", momentum=0.0, accumulate=True, every=3):
+    """A case that trains every third input channel of every layer, and the biases of the second half."""
+    torch.manual_seed(0)
+    build, shape, rate = NETWORKS[name]
+    model = randomise(build().eval())
+    graph = without_dropout(capture(model, torch.zeros(1, *shape)))
+    head = model.get_parameter(graph.weighted(graph.classifier).weight)
+    head.data /= model(torch.randn(8, *shape)).abs().max()  # logits of about 1: a training that does not explode
+    sets = tuple(ChannelSet(layer.name, "in", tuple(range(0, layer.in_channels, every))) for layer in graph.body)
+    biases = tuple(layer.name for layer in graph.body[len(graph.body) // 2 :] if layer.has_bias)
+    reference = Reference(name, 4, shape, dtype, rate, momentum, accumulate)
+    return Case.of(model, reference, UpdatePlan(sets, biases))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("user", {}),
+        ("user", {"dtype": "float16", "momentum": 0.9}),
+        ("user", {"dtype": "int8", "accumulate": False}),
+        ("mcunet", {"accumulate": False}),
+        ("mobilenet_v2", {"dtype": "int8"}),
+    ],
+    ids=str,
+)
+def test_projects_compute_what_pytorch_computes(build, name, options):
+    found = compare(make_case(name, **options), build(make_case(name, **options)), n_steps=10)
+    assert found.first_divergence is None
+    assert found.losses_agree
+    assert len(found.differences) > 2 * len(make_case(name, **options).graph.layers)
+
+
+def test_gradients_of_several_samples_are_averaged(build):
+    case = make_case("user")
+    project = build(case)
+    images, labels = torch.randn(3, 3, 16, 16), torch.tensor([0, 3, 1])
+    for image, label in zip(images, labels, strict=True):
+        project.train_step(image.numpy(), int(label))
+    project.apply()
+    torch.nn.functional.cross_entropy(case.step(images), labels).backward()
+    with torch.no_grad():
+        for parameter in case.step.parameters():
+            parameter -= case.reference.learning_rate * parameter.grad
+    expected = case.step(images).detach().numpy()
+    found = np.stack([project.infer(image) for image in images.numpy()])
+    assert difference("logits", found, expected).relative < VALUE_TOLERANCE
+
+
+def test_a_wrong_weight_is_found_where_it_is(build):
+    case = make_case("user")
+    weight = case.values.constants["weight1"].values
+    wrong = replace(case.values.constants["weight1"], values=weight + np.float32(0.1))
+    constants = tuple(wrong if one.name == "weight1" else one for one in case.program.constants)
+    case = replace(case, program=replace(case.program, constants=constants))
+    found = compare(case, build(case), n_steps=1)
+    assert found.first_divergence is not None
+    assert found.first_divergence.name == "activation of stem.0"
+    assert not found.ok
+
+
+def test_difference():
+    same = difference("x", np.ones(3), np.ones(3))
+    assert (same.relative, same.max_ulp) == (0, 0)
+    one = difference("x", np.array([1 + 2**-23, 1.0]), np.array([1.0, 1.0]))
+    assert one.max_ulp == 1
+    assert one.relative == pytest.approx(2**-23 / 2**0.5)
