@@ -77,7 +77,7 @@ class Interpreter:
             nbytes = self.timeline.nbytes(name)
             self.values[name] = self._write(buffer, now, nbytes)
             self.sizes[self.values[name][1]] = nbytes
-        for form in ("mask", "argmax", "statistics"):
+        for form in ("mask", "argmax"):
             if f"{name}.{form}" in self.place:
                 self.values[f"{name}.{form}"] = self._write(f"{name}.{form}", now)
 
@@ -99,7 +99,7 @@ class Interpreter:
         for kept in step.kept:
             if kept.form == "channels" or kept.root in self.graph.constants:
                 continue
-            self._read(*self.values[kept.root if kept.form == "value" else kept.name], now)
+            self._read(*self.values[kept.root if kept.form in ("value", "again") else kept.name], now)
         for name, wanted in zip(step.node.inputs, step.wanted, strict=True):
             if wanted:
                 self._read(*arriving, now)

@@ -3,19 +3,19 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 from typing import Literal
 
 from kilotune.errors import PlanError
 from kilotune.graph import node as ops
+from kilotune.graph.again import makes_again, way_back
 from kilotune.graph.keeping import check_keeps, modes_of, ways_of
 from kilotune.graph.node import ACTIVATION_KEEPS, Graph, Layer, Node
 from kilotune.graph.way import Modes, Way
 from kilotune.update_plan import ChannelSet, UpdatePlan
 
-Form = Literal["value", "channels", "compressed", "mask", "argmax", "statistics"]
+Form = Literal["value", "channels", "compressed", "again", "mask", "argmax"]
 
-_BITS = {"value": 32, "channels": 32, "compressed": 32, "mask": 1, "argmax": 8, "statistics": 32}
+_BITS = {"value": 32, "channels": 32, "compressed": 32, "again": 0, "mask": 1, "argmax": 8}
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Kept:
 
     node: who needs it; value: what it is made from, in the memory of ``root``; elements: how many at batch 1.
     form "value" is the whole value itself, never a copy; the input image and parameters are not counted.
-    form "compressed" grows with the batch as ``compressed`` says.
+    form "compressed" grows with the batch as ``compressed`` says. form "again" is nothing: the value is made again, in the
+    backward pass, from ``root``, which somebody else keeps whole.
     """
 
     node: str
@@ -62,13 +63,17 @@ class Kept:
 
 @dataclass(frozen=True)
 class BackwardStep:
-    """The backward pass of one node: which inputs receive a gradient, what of its weights is trained."""
+    """The backward pass of one node: which inputs receive a gradient, what of its weights is trained.
+
+    again: the nodes that make the input of a layer again, so that it need not be kept.
+    """
 
     node: Node
     wanted: tuple[bool, ...]
     channels: ChannelSet | None
     bias: bool
     kept: tuple[Kept, ...]
+    again: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,7 @@ class _Differentiation:
         self.biases = set(plan.biases)
         self.ways = ways_of(plan.keeps)
         self.through = set(through)
+        self.makers: set[str] = set()
         classifier = whole_classifier(graph, plan)
         if classifier is not None:
             self.channels[classifier.layer] = classifier
@@ -173,12 +179,27 @@ class _Differentiation:
             wanted = tuple(name in active for name in node.inputs)
             if channels or bias or any(wanted) or (layer and layer.name in self.through):
                 active.add(node.name)
-                yield BackwardStep(node, wanted, channels, bias, tuple(self._kept(node, wanted, layer, channels)))
+                if any(wanted) and makes_again(node):
+                    self.makers.add(node.name)
+                again = self._again(node, layer)
+                kept = tuple(self._kept(node, wanted, layer, channels, again))
+                yield BackwardStep(node, wanted, channels, bias, kept, again)
+
+    def _again(self, node: Node, layer: Layer | None) -> tuple[str, ...]:
+        return () if layer is None or layer.name in self.ways else way_back(self.graph, node, self.makers)
 
     def _kept(
-        self, node: Node, wanted: tuple[bool, ...], layer: Layer | None, channels: ChannelSet | None
+        self,
+        node: Node,
+        wanted: tuple[bool, ...],
+        layer: Layer | None,
+        channels: ChannelSet | None,
+        again: tuple[str, ...],
     ) -> Iterator[Kept]:
-        if layer is not None and channels is not None:
+        if layer is not None and channels is not None and again:
+            root = self.root[self.graph.node[again[0]].inputs[0]]
+            yield Kept(node.name, node.layer, node.inputs[0], root, "again", 0, counted=False)
+        elif layer is not None and channels is not None:
             yield self._kept_input(node, layer, channels)
         elif any(wanted):
             yield from _KEEPS.get(node.op.kind, _keep_nothing)(self, node, wanted)
@@ -245,12 +266,8 @@ def _keep_dropped(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> 
     yield d.own(node, "mask", node.output.elements)
 
 
-def _keep_normalised(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> Iterator[Kept]:
-    assert isinstance(node.op, ops.LayerNorm)
-    shape = node.output.shape
-    rows = prod(shape[: len(shape) - node.op.axes])
+def _keep_input(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> Iterator[Kept]:
     yield d.value(node, node.inputs[0])
-    yield d.own(node, "statistics", 2 * rows)
 
 
 def _keep_output(d: _Differentiation, node: Node, wanted: tuple[bool, ...]) -> Iterator[Kept]:
@@ -265,6 +282,6 @@ _KEEPS: dict[str, Callable[[_Differentiation, Node, tuple[bool, ...]], Iterator[
     "masked": _keep_mask,
     "max_pool": _keep_argmax,
     "dropout": _keep_dropped,
-    "layer_norm": _keep_normalised,
+    "layer_norm": _keep_input,
     "softmax": _keep_output,
 }

@@ -144,7 +144,7 @@ class Layout:
         for chosen in plan.channels:
             node = self.graph.find_layer(chosen.layer).node
             cost = chosen_cost(self.graph, chosen, self.ways, self.accounting.batch)
-            born, read = self.timeline.forward_at[node], self.timeline.backward_at[node]
+            born, read = self._span(node)
             stack[born : read + 1] += cost.kept * self.accounting.element_bytes
             if not self.accounting.accumulate:
                 stack[read] += cost.weights * self.accounting.element_bytes
@@ -205,13 +205,25 @@ class Layout:
             kinds[kind] = kinds.get(kind, 0) + nbytes
         return kinds
 
+    def _span(self, node: str) -> tuple[int, int]:
+        """First and last step at which the kept input of a layer's node is there; one that is made again is there once."""
+        read = self.timeline.backward_at[node]
+        return (read if node in self._made_again else self.timeline.forward_at[node]), read
+
+    @cached_property
+    def _made_again(self) -> set[str]:
+        return {
+            step.node.name for step in self.timeline.step_graph.steps if step.again and step.node.layer not in self.ways
+        }
+
     @cached_property
     def _spans(self) -> np.ndarray:
         """Whether each layer's kept channels are alive at each step (steps, layers of the body)."""
         alive = np.zeros((len(self.timeline.names), len(self.graph.body)), dtype=bool)
         for column, layer in enumerate(self.graph.body):
             if layer.node in self.timeline.backward_at:
-                alive[self.timeline.forward_at[layer.node] : self.timeline.backward_at[layer.node] + 1, column] = True
+                born, read = self._span(layer.node)
+                alive[born : read + 1, column] = True
         return alive
 
     def worst_bytes(self, caps: np.ndarray, elements: int, state_bytes: int, axis: Axis = "in") -> int:

@@ -188,7 +188,10 @@ class Timeline:
     def _masks(self) -> Iterator[Buffer]:
         for step in self.step_graph.steps:
             for kept in step.kept:
-                if kept.form in ("compressed", "mask", "argmax", "statistics"):
+                if kept.form == "again":
+                    now = self.backward_at[kept.node]
+                    yield Buffer(kept.name, self.nbytes(kept.value), "scratch", kept.layer, now, now)
+                if kept.form in ("compressed", "mask", "argmax"):
                     born, read = self.forward_at[kept.node], self.backward_at[kept.node]
                     yield Buffer(kept.name, aligned(kept.nbytes(self.batch)), "mask", kept.layer, born, read)
 

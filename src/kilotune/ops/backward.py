@@ -107,8 +107,9 @@ def _dropout(node: Any, w: Weights, dy: Tensor, kept: list[Tensor], wanted: Want
 
 
 def _layer_norm(node: Any, w: Weights, dy: Tensor, kept: list[Tensor], wanted: Wanted, shapes: Shapes) -> Grads:
-    x, (mean, inverse_deviation) = kept[0], kept[1]
+    x = kept[0]
     axes = x.shape[-node.op.axes :]
+    _, mean, inverse_deviation = torch.native_layer_norm(x, axes, None, None, node.op.epsilon)
     mask = (True, False, False)
     return [_aten.native_layer_norm_backward(dy, x, axes, mean, inverse_deviation, w.weight, w.bias, mask)[0]]
 

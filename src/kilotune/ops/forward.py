@@ -143,17 +143,9 @@ def _dropout_keeping(node: Any, w: Weights, x: list[Tensor], n: int) -> tuple[Te
     return x[0] * mask / (1 - p), keep.pack_bits(mask, w.layout)
 
 
-def _layer_norm_keeping(node: Any, w: Weights, x: list[Tensor], n: int) -> tuple[Tensor, Tensor]:
-    y, mean, inverse_deviation = torch.native_layer_norm(
-        x[0], x[0].shape[-node.op.axes :], w.weight, w.bias, node.op.epsilon
-    )
-    return y, torch.stack([mean, inverse_deviation])
-
-
-# Kinds whose forward pass also makes what they keep (a mask, window positions, statistics).
+# Kinds whose forward pass also makes what they keep (a mask, window positions).
 FORWARD_KEEPING: dict[str, Callable[[Any, Weights, list[Tensor], int], tuple[Tensor, Tensor]]] = {
     "activation": _activation_keeping,
     "max_pool": _max_pool_keeping,
     "dropout": _dropout_keeping,
-    "layer_norm": _layer_norm_keeping,
 }

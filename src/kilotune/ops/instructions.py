@@ -8,6 +8,7 @@ from torch import Tensor
 from kilotune.graph import node as ops
 from kilotune.graph.backward import BackwardStep, Kept, StepGraph, root_of
 from kilotune.graph.node import Graph, Node
+from kilotune.ops.again import Way
 from kilotune.ops.forward import Weights
 from kilotune.ops.place import Memory, Place
 from kilotune.ops.slices import LiveBias, LiveWeight
@@ -21,7 +22,7 @@ _FRESH = {"conv2d", "linear", "batch_norm", "add", "mul"}
 class Instruction:
     """One node of the forward pass, what to keep after it, and the values nobody reads any more.
 
-    own: name of what the node's forward pass itself makes (mask, window positions, statistics).
+    own: name of what the node's forward pass itself makes (mask, window positions).
     whole: (name, value) of values kept as they are. slices: (name, value, axis, index) of channels kept.
     compressed: (name, value, place) of channels kept compressed.
     """
@@ -37,7 +38,10 @@ class Instruction:
 
 @dataclass(frozen=True)
 class BackwardCall:
-    """One node of the backward pass with its trained slice and bias, as places in the list of live gradients."""
+    """One node of the backward pass with its trained slice and bias, as places in the list of live gradients.
+
+    again: the nodes that make the input again, where it is not kept.
+    """
 
     step: BackwardStep
     weights: Weights
@@ -45,6 +49,7 @@ class BackwardCall:
     bias: LiveBias | None
     sliced: bool
     place: Place | None
+    again: Way
     live_place: int
     bias_place: int
 
@@ -93,7 +98,7 @@ def compile_forward(
         own.inplace = node.name in work_in_place
         dead = tuple({name for name in node.inputs if last[name] == node.name})
         things = keeps.get(node.name, [])
-        made = next((kept.name for kept in things if kept.form not in ("value", "channels", "compressed")), None)
+        made = next((kept.name for kept in things if kept.form in ("mask", "argmax")), None)
         whole = tuple((kept.name, kept.value) for kept in things if kept.form == "value")
         slices = tuple(_cut(kept, node, live_weights) for kept in things if kept.form == "channels")
         compressed = tuple((kept.name, kept.value, places[kept.node]) for kept in things if kept.compressed)
@@ -121,6 +126,7 @@ def _in_place(graph: Graph, kept_whole: set[str]) -> set[str]:
 
 
 def compile_backward(
+    step_graph: StepGraph,
     step: BackwardStep,
     weights: dict[str, Weights],
     live_weights: dict[str, LiveWeight],
@@ -132,7 +138,11 @@ def compile_backward(
     layer = step.node.layer
     live = live_weights.get(layer) if step.channels else None
     bias = live_biases.get(layer) if step.bias else None
-    sliced = bool(step.kept) and step.kept[0].form == "channels"
+    form = step.kept[0].form if step.kept else "value"
+    chosen = step.channels
+    sliced = form == "channels" or (form == "again" and chosen is not None and chosen.axis == "in")
+    nodes = step_graph.graph.node
+    again = tuple((nodes[name], weights.setdefault(name, Weights())) for name in step.again if form == "again")
     return BackwardCall(
         step,
         weights.setdefault(step.node.name, Weights()),
@@ -140,6 +150,7 @@ def compile_backward(
         bias,
         sliced,
         inputs.get(step.node.name),
+        again,
         places.get(f"{layer}.weight", -1),
         places.get(f"{layer}.bias", -1),
     )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kilotune.graph import node as ops
 from kilotune.graph.backward import Kept, StepGraph
+from kilotune.ops.again import make_again
 from kilotune.ops.backward import BACKWARD
 from kilotune.ops.forward import FORWARD, FORWARD_KEEPING, Weights
 from kilotune.ops.instructions import (
@@ -59,7 +60,7 @@ class Program:
         inputs = compressed_places(graph, live_weights, memories)
         self._instructions = compile_forward(graph, weights, live_weights, inputs)
         self._calls = [
-            compile_backward(step, weights, live_weights, live_biases, places, inputs) for step in graph.steps
+            compile_backward(graph, step, weights, live_weights, live_biases, places, inputs) for step in graph.steps
         ]
         self._n_gradients = len(places)
         self._infos = {node.name: node.output for node in graph.graph.nodes}
@@ -134,6 +135,16 @@ class Program:
                         flowing[name] = flowing[name] + result if name in flowing else result
         return grads
 
+    def _input(self, call: BackwardCall, kept: Parts, n: int) -> Tensor:
+        """What a trained layer read: kept, or made again."""
+        thing = call.step.kept[0]
+        if not call.again:
+            return self._fetch(thing, kept, n)
+        source = call.again[0][0].inputs[0]
+        x = kept[thing.root][0].reshape(self._infos[source].at(n))
+        assert call.live is not None
+        return make_again(call.again, x, call.live.slice.index if call.sliced else None, n)
+
     def _fetch(self, thing: Kept, kept: Parts, n: int) -> Tensor:
         part = kept[thing.name][0]
         # A value kept in the memory layout channels_last has no view in another shape.
@@ -145,7 +156,7 @@ class Program:
         node = call.step.node
         if call.place is not None and (input_grad := WAYS[call.place.way.name].input_grad):
             return [input_grad(call.place, call.weights.weight, dy, shapes[0])]
-        things = [self._fetch(thing, kept, n) for thing in call.step.kept]
+        things = [self._fetch(thing, kept, n) for thing in call.step.kept if thing.form != "again"]
         return BACKWARD[node.op.kind](node, call.weights, dy, things, call.step.wanted, shapes)
 
     def _live_grads(self, call: BackwardCall, kept: Parts, dy: Tensor, grads: list[Tensor | None], n: int) -> None:
@@ -156,7 +167,7 @@ class Program:
                 grad = WAYS[call.place.way.name].weight_grad(call.place, kept[thing.name], dy)
             else:
                 assert isinstance(op, ops.Conv2d | ops.Linear)
-                grad = live_grad(op, call.live.slice, self._fetch(thing, kept, n), dy, call.sliced)
+                grad = live_grad(op, call.live.slice, self._input(call, kept, n), dy, call.sliced)
             grads[call.live_place] = grad if call.live.scale is None else grad * call.live.scale
         if call.bias is not None:
             grad = bias_grad(op.kind, dy)

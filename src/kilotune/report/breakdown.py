@@ -13,7 +13,6 @@ _KEPT = {
     "value": "kept whole",
     "mask": "masks",
     "argmax": "masks",
-    "statistics": "masks",
 }
 KINDS = ("kept channels", "kept whole", "masks", "weights", "weight gradients", "optimiser state")
 SAVED_KINDS = KINDS[:3]
