@@ -36,7 +36,10 @@ STACK_BYTES = 2048
 
 
 class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How to make in PyTorch what was exported: ``reference/`` of an exported folder holds it with weights and plan."""
+    """How to make in PyTorch what was exported: ``reference/`` of an exported folder holds it with weights and plan.
+
+    arena_bytes: None where the arena is that of the plan itself.
+    """
 
     model: str
     classes: int
@@ -45,7 +48,7 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     learning_rate: float
     momentum: float
     accumulate: bool
-    arena_bytes: int
+    arena_bytes: int | None = None
 
     @classmethod
     def read(cls, folder: Path) -> "Reference":
