@@ -15,7 +15,8 @@ def test_gains_are_differences_and_what_lies_between_is_linear():
     gains = TABLE.weight_gains()
     assert gains.shape == (3, 1 + len(RATIOS))
     assert gains[:, 0].tolist() == [0, 0, 0]
-    assert (gains[1, 3], gains[2, 4]) == (0.5, -0.25)
+    assert gains[1].tolist() == [0, 0.125, 0.25, 0.5, -np.inf]
+    assert gains[2].tolist() == [0, -0.03125, -0.0625, -0.125, -0.25]
     assert np.isneginf(gains[0, 1:]).all()
 
 

@@ -122,6 +122,12 @@ def test_only_the_last_layers_are_tried():
     assert table.n_bias == 1
 
 
+def test_only_the_ratios_asked_for_are_tried():
+    table = contribute(make_model(), EXAMPLE, TRAIN, HELD_OUT, "gradient", n_bias=2, ratios=(0.5, 1.0), **FIELDS)
+    weights = {name for name in table.values if name.startswith("weight")}
+    assert weights == {weight_part(row, ratio) for row in (1, 2) for ratio in (0.5, 1.0)}
+
+
 def test_goes_on_with_what_is_known():
     seen = []
     whole = contribute(make_model(), EXAMPLE, TRAIN, HELD_OUT, "loss", keep=seen.append, **FIELDS)

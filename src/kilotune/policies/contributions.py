@@ -62,13 +62,18 @@ class Contributions:
         return np.interp(np.arange(self.n_bias + 1), measured, gains)
 
     def weight_gains(self) -> np.ndarray:
-        """Gain of each ratio of each layer over the biases alone (layers, 1 + ratios); 0 for none, -inf if not measured."""
+        """Gain of each ratio of each layer over the biases alone (layers, 1 + ratios); 0 for none.
+
+        Linear between the ratios measured; -inf for those above, and where none was.
+        """
         gains = np.full((len(self.layers), 1 + len(RATIOS)), -np.inf)
         gains[:, 0] = 0
         for row in range(len(self.layers)):
+            measured = [ratio for ratio in RATIOS if weight_part(row, ratio) in self.values]
+            values = [self.values[weight_part(row, ratio)] - self.values[bias_part(self.n_bias)] for ratio in measured]
             for place, ratio in enumerate(RATIOS, start=1):
-                if weight_part(row, ratio) in self.values:
-                    gains[row, place] = self.values[weight_part(row, ratio)] - self.values[bias_part(self.n_bias)]
+                if measured and ratio <= measured[-1]:
+                    gains[row, place] = np.interp(ratio, [0, *measured], [0, *values])
         return gains
 
     def save(self, path: Path) -> None:

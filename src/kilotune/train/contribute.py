@@ -36,6 +36,7 @@ def contribute(
     held_out: Split,
     score: Score = "gradient",
     n_bias: int | None = None,
+    ratios: tuple[float, ...] = RATIOS,
     known: Contributions | None = None,
     keep: Keep = lambda table: None,
     **fields: Any,
@@ -44,7 +45,8 @@ def contribute(
 
     "loss" and "accuracy" fine-tune on ``train`` once for each part, as ``fields`` of ``Recipe`` say, and score on
     ``held_out``; "gradient" needs one training of the classifier and one pass over ``train``. n_bias: the biases of so many
-    last layers are trained beside the weights, and the weights of those layers are tried; None: of all.
+    last layers are trained beside the weights, and the weights of those layers are tried; None: of all. ratios: those of
+    ``RATIOS`` that are tried.
     known: the table of an earlier call that was broken off; what it has is not measured again. keep: is handed the table
     after every part. The model stays as it is. Raises PlanError where ``known`` is of another measurement.
     """
@@ -57,8 +59,8 @@ def contribute(
         _check_same(known, table)
         table = known
     measure = {"gradient": _gradients, "loss": _losses, "accuracy": _accuracies}[score]
-    parts = [name for name in _parts(trials.task, count) if name not in table.values]
-    for name, value in measure(trials, table, parts):
+    plans = {name: plan for name, plan in _parts(trials.task, count, ratios).items() if name not in table.values}
+    for name, value in measure(trials, plans):
         table = table.but({name: value})
         keep(table)
     return table
@@ -74,13 +76,13 @@ def _check_same(known: Contributions, ours: Contributions) -> None:
             )
 
 
-def _parts(task: Task, n_bias: int) -> dict[str, UpdatePlan]:
+def _parts(task: Task, n_bias: int, ratios: tuple[float, ...]) -> dict[str, UpdatePlan]:
     """Every part by name, with the plan that trains it and the classifier."""
     counts = sorted({round(n_bias * step / N_BIAS_COUNTS) for step in range(N_BIAS_COUNTS + 1)})
     parts = {bias_part(k): UpdatePlan(biases=task.last_biases(k)) for k in counts}
     table = task.table
     for row in range(len(table.names) - n_bias, len(table.names)):
-        for ratio in RATIOS:
+        for ratio in ratios:
             if n_channels := floor(table.channels[row] * ratio):
                 chosen = table.to_sets(best_channels(table, row, n_channels))
                 parts[weight_part(row, ratio)] = UpdatePlan(chosen, task.last_biases(n_bias))
@@ -136,21 +138,19 @@ class _Trials:
         return {name: total / self._feed.steps_per_epoch for name, total in sums.items()}
 
 
-def _losses(trials: _Trials, table: Contributions, parts: list[str]) -> Iterator[tuple[str, float]]:
-    plans = _parts(trials.task, table.n_bias)
-    for name in parts:
-        yield name, -_finite(trials.score(plans[name]).loss, name)
+def _losses(trials: _Trials, plans: dict[str, UpdatePlan]) -> Iterator[tuple[str, float]]:
+    for name, plan in plans.items():
+        yield name, -_finite(trials.score(plan).loss, name)
 
 
-def _accuracies(trials: _Trials, table: Contributions, parts: list[str]) -> Iterator[tuple[str, float]]:
-    plans = _parts(trials.task, table.n_bias)
-    for name in parts:
-        yield name, trials.score(plans[name]).accuracy
+def _accuracies(trials: _Trials, plans: dict[str, UpdatePlan]) -> Iterator[tuple[str, float]]:
+    for name, plan in plans.items():
+        yield name, trials.score(plan).accuracy
 
 
-def _gradients(trials: _Trials, table: Contributions, parts: list[str]) -> Iterator[tuple[str, float]]:
+def _gradients(trials: _Trials, plans: dict[str, UpdatePlan]) -> Iterator[tuple[str, float]]:
     """The loss falls by ``lr * |g|^2`` to first order; |g|^2 adds up over channels and biases."""
-    if not parts:
+    if not plans:
         return
     task = trials.task
     trials.tuned(UpdatePlan()).sync()
@@ -158,7 +158,7 @@ def _gradients(trials: _Trials, table: Contributions, parts: list[str]) -> Itera
     squares = {
         name: gradient.square().reshape(len(gradient), -1).sum(1).cpu().numpy() for name, gradient in gradients.items()
     }
-    for name, plan in _parts(trials.task, table.n_bias).items():
+    for name, plan in plans.items():
         weights = sum(float(squares[f"{one.layer}.weight"][list(one.indices)].sum()) for one in plan.channels)
         biases = sum(float(squares[f"{layer}.bias"].sum()) for layer in plan.biases)
         yield name, _finite(weights + biases, name)

@@ -13,7 +13,7 @@ from kilotune.errors import PlanError
 from kilotune.graph.capture import capture
 from kilotune.memory.ledger import Accounting
 from kilotune.policies.base import Task
-from kilotune.policies.contributions import Contributions, Score
+from kilotune.policies.contributions import RATIOS, Contributions, Score
 from kilotune.policies.evolve import Evolution, Problem, evolve
 from kilotune.policies.files import load_json, save_json
 from kilotune.policies.fit import Fitting
@@ -41,6 +41,7 @@ def find_scheme(
     work: Path,
     score: Score = "gradient",
     n_bias: int | None = None,
+    ratios: tuple[float, ...] = RATIOS,
     generations: int = 60,
     population: int = 64,
     seed: int = 0,
@@ -63,7 +64,7 @@ def find_scheme(
 
     graph = capture(model, example)
     limit = None if n_bias is None else max(n_bias, known.n_bias if known else 0)
-    table = contribute(model, example, train, held_out, score, limit, known, keep, **{"seed": seed, **fields})
+    table = contribute(model, example, train, held_out, score, limit, ratios, known, keep, **{"seed": seed, **fields})
     fitting = Fitting(Task.of(graph), SparseUpdate(), accounting or Accounting())
     problem = Problem(fitting, table, budget, n_bias)
     last = _evolved(problem, seed, population, generations, work / "evolution.json", tell)
