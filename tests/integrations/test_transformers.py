@@ -4,8 +4,10 @@ import warnings
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from kilotune.errors import RunError
 from kilotune.memory.measure import saved_bytes
 
 with warnings.catch_warnings():
@@ -131,3 +133,27 @@ def test_a_text_model_of_theirs_is_shown_its_padding(tmp_path):
         assert not torch.allclose(expected, model(IDS).logits, atol=1e-3)
     losses = [trainer.evaluate(TEXTS)["eval_loss"]]
     assert losses[0] < torch.log(torch.tensor(4.0))
+
+
+def test_what_trainer_saves_is_the_whole_model_under_its_own_names(tmp_path):
+    torch.manual_seed(0)
+    configuration = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1], layer_type="basic", num_labels=4
+    )
+    model = transformers.ResNetForImageClassification(configuration)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    sparse = SparseModel(model, X[:1], budget=9000, ledger="selection")
+    arguments = transformers.TrainingArguments(
+        tmp_path, num_train_epochs=2, per_device_train_batch_size=6, learning_rate=1e-2, save_strategy="epoch",
+        report_to=[], use_cpu=True, disable_tqdm=True, logging_strategy="no",
+    )  # fmt: skip
+    trainer = transformers.Trainer(sparse, arguments, train_dataset=DATA, callbacks=[RedrawCallback(sparse)])
+    trainer.train()
+    saved = [load_file(tmp_path / f"checkpoint-{steps}" / "model.safetensors") for steps in (2, 4)]
+    assert saved[0].keys() == saved[1].keys() == before.keys()
+    assert all(torch.equal(saved[1][name], tensor) for name, tensor in model.state_dict().items())
+    changed = [{name for name, tensor in one.items() if not torch.equal(before[name], tensor)} for one in saved]
+    assert "classifier.1.weight" in changed[0]
+    assert changed[1] >= changed[0]
+    with pytest.raises(RunError, match="without resume_from_checkpoint"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from kilotune.errors import RunError
 from kilotune.integrations.redrawing import Redrawing
 
 
@@ -20,8 +21,8 @@ class SparseModel(nn.Module):
     model: a model of transformers, whose layers are then called ``model.…`` in plans, or any module (n, c, h, w) or (n, t)
     -> (n, classes). Texts are token ids padded to one length; a model of transformers with a padding token is shown which
     tokens those are, so that no ``attention_mask`` is needed. The model is on the device where it is to be trained. It holds
-    the trained weights when training ends: save that one, and give ``save_strategy="no"``, since this module's own
-    parameters are the live slices only.
+    the trained weights when training ends. What Trainer saves meanwhile is the whole model under its own names; to go on
+    from there, load it into the model and train anew.
     fields: as for ``Redrawing``; ``optimizer`` names the one that Trainer will use, by default "adamw" as there.
     """
 
@@ -31,6 +32,19 @@ class SparseModel(nn.Module):
         self.main_input_name = "pixel_values" if example.is_floating_point() else "input_ids"
         self.redrawing = Redrawing(network, example, **{"budget": budget, "optimizer": "adamw", **fields})
         self.step = self.redrawing.step
+
+    def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:  # type: ignore[override]
+        """That of the whole model with what was trained so far, not that of the live slices."""
+        network = self.step.sync()
+        whole = network.model if isinstance(network, _Logits) else network
+        return whole.state_dict(*args, **options)
+
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        """Raises RunError: slices and redraws of another run cannot be taken up."""
+        raise RunError(
+            "a SparseModel cannot go on from a checkpoint of Trainer; load model.safetensors of the checkpoint into your "
+            "model, make a SparseModel of it, and train without resume_from_checkpoint"
+        )
 
     def forward(
         self, pixel_values: Tensor | None = None, labels: Tensor | None = None, input_ids: Tensor | None = None
