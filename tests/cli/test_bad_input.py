@@ -115,6 +115,20 @@ CASES = {
         (*FIT, "--budget", "8KiB", "--policy", "prob_raw", "--option", "survey_steps=0"), 1, "cannot take these options"
     ),
     "plan: unknown optimiser": Case((*FIT, "--budget", "8KiB", "--optimizer", "lion"), 1, "'lion' is unknown; choose"),
+    "plan: unknown way of keeping": Case((*FIT, "--budget", "8KiB", "--keep", "zip"), 1, "no way of keeping 'zip'"),
+    "plan: energy of zero": Case((*FIT, "--budget", "8KiB", "--keep", "hosvd:0"), 1, "Expected `float` > 0.0"),
+    "plan: energy above one": Case((*FIT, "--budget", "8KiB", "--keep", "svd:1.5"), 1, "Expected `float` <= 1.0"),
+    "plan: rank of zero": Case((*FIT, "--budget", "8KiB", "--keep", "asi:0"), 1, "write asi:RANKS"),
+    "plan: ranks of another layer": Case(
+        (*FIT, "--budget", "8KiB", "--keep", "lance:2x2"), 1, "has 2 ranks, its input has 4 modes"
+    ),
+    "plan: no such file of ways": Case(
+        (*FIT, "--budget", "8KiB", "--keep", "no.json"), 1, "cannot read ways of keeping from no.json"
+    ),
+    "plan: not a file of ways": Case(
+        (*FIT, "--budget", "8KiB", "--keep", "ranking.json"), 1, "does not hold ways of keeping by layer"
+    ),
+    "finetune: nothing kept of an element": Case((*TUNE, "--keep", "prune:0"), 1, "write prune:SHARE"),
     "plan: no such ranking": Case((*FIT, "--budget", "8KiB", "--ranking", "no.json"), 1, "cannot read a ranking from"),
     "plan: ranking of another network": Case(
         (*FIT, "--budget", "8KiB", "--ranking", "ranking.json"), 1, "the ranking is that of some_network"

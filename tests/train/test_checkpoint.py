@@ -71,6 +71,7 @@ def make_checkpoint() -> Checkpoint:
         weights={"conv.weight": torch.randn(2, 2)},
         optimizer={"conv.weight/momentum_buffer": torch.randn(1, 2)},
         generators=seeded_generators(0),
+        factors={"conv/1": torch.randn(2, 1)},
         optimizer_numbers={"conv.weight": {"step": 3}},
         plan=UpdatePlan((ChannelSet("conv", "in", (1,)),)),
         selector={"rng": [2**64 - 1, 7]},
@@ -83,7 +84,7 @@ def test_round_trip(tmp_path):
     checkpoint = make_checkpoint()
     checkpoint.write(tmp_path / "c")
     read = Checkpoint.read(tmp_path / "c")
-    for part in ("weights", "optimizer", "generators"):
+    for part in ("weights", "optimizer", "generators", "factors"):
         ours, theirs = getattr(checkpoint, part), getattr(read, part)
         assert ours.keys() == theirs.keys()
         assert all(ours[name].equal(theirs[name]) for name in ours)

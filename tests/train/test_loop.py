@@ -106,6 +106,9 @@ RESUMED = [
     {"policy": "full", "optimizer": "adam", "lr": 1e-3, "budget": None},
     {"policy": "bias", "budget": None, "optimizer": "rmsprop", "lr": 1e-3},
     {"policy": "random", "precision": "bfloat16", "channels_last": True},
+    {"policy": "trady", "keep": "asi:2"},
+    {"policy": "medyate", "keep": "lance:2", "budget": "16KiB"},
+    {"policy": "random", "keep": "int8"},
 ]
 
 

@@ -63,7 +63,7 @@ def _recipe(given: dict[str, Any]) -> "Recipe":
     shape = given["input"] and list(given["input"])
     ranking = given["ranking"] and str(given["ranking"])
     chosen = {"input": shape, "options": options.parse_policy_options(given["option"]), "ranking": ranking}
-    return Recipe.of(**fields | chosen)
+    return Recipe.of(**fields | chosen | {"keep": options.parse_keep(given["keep"])})
 
 
 def _carry_out(recipe: "Recipe", folder: Path) -> "Record":
@@ -126,6 +126,7 @@ def _summary_text(result: dict[str, Any]) -> str:
             f"{format_bytes(ledger['total_bytes'])}, worst case {format_bytes(ledger['worst_total_bytes'])}",
         ),
         *_survey_rows(result["survey"]),
+        *_capped_rows(result["epochs"]),
         ("time", f"{result['seconds']:.1f} s"),
         ("run", result["run"]),
     ]
@@ -141,6 +142,16 @@ def _survey_rows(survey: dict[str, int] | None) -> list[tuple[str, str]]:
         return []
     passes = f"{survey['passes']} of {survey['steps']:,} steps together"
     return [("oracle's passes", f"{passes}, {format_bytes(survey['total_bytes'])} total, outside the budget")]
+
+
+def _capped_rows(epochs: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """A line on kept inputs whose ranks the cap cut, where it did."""
+    most = max((epoch["capped"] for epoch in epochs), default=0.0)
+    return (
+        [("cap of kept inputs", f"met by up to {most:.1%} of them in an epoch; the log names the layers")]
+        if most
+        else []
+    )
 
 
 def _folder_name(model: str, data: str, policy: str, seed: int) -> str:

@@ -38,7 +38,7 @@ class Fitter:
     ranking: "Ranking | None" = None
     channels: int = 3
     ceiling: int = PAPER_SIDE
-    keep: str | None = None
+    keep: str | dict[str, str] | None = None
     _graphs: dict[int, "Graph | None"] = field(default_factory=dict)
     _seen: "Graph | None" = None
 
@@ -103,7 +103,7 @@ class Fitter:
         graph = self._graph(side)
         if graph is None:
             return False
-        fitting = Fitting(Task.of(graph, self.ranking), self.policy, self.accounting)
+        fitting = Fitting(Task.of(graph, self.ranking, self.keep), self.policy, self.accounting)
         try:
             spent = fitting.bound(fitting.largest(self.budget)).elements
         except BudgetError:

@@ -42,6 +42,15 @@ def parse_policy_options(given: list[str] | None) -> dict[str, Any]:
     return {name: value for name, _, value in pairs}
 
 
+def parse_keep(given: str | None) -> str | dict[str, str] | None:
+    """A way of keeping for all layers, or the ways by layer of a .json file. Raises PlanError if it cannot be read."""
+    from kilotune.graph.ways import parse_way, read_ways
+
+    if given is None:
+        return None
+    return read_ways(Path(given)) if given.endswith(".json") else str(parse_way(given))
+
+
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model of the zoo, or your own as module:callable.")]
 Weights = Annotated[
     str | None,
@@ -113,7 +122,9 @@ Keep = Annotated[
     str | None,
     typer.Option(
         metavar="WAY",
-        help="How trained layers keep their inputs for backward: int8, int4, prune:SHARE, filter:PATCH, ... [default: exactly]",
+        help="How trained layers keep their inputs for backward: int8, int4, prune:SHARE, filter:PATCH, svd:ENERGY, "
+        "hosvd:ENERGY, asi:RANK, lance:RANK, or a .json file of ways by layer "
+        "[default: exactly].",
     ),
 ]
 RankingFile = Annotated[

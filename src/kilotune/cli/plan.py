@@ -67,8 +67,8 @@ def plan(
         selector = choices[0].selector
         assert selector is not None  # ``choose`` puts what fits first
     else:
-        choices, chosen = [], make(policy, **given)
-        selector = Fitter(network, chosen, limit, accounting, seed, scores, ceiling=network.side, keep=keep).fit(input)
+        choices, chosen, ways = [], make(policy, **given), options.parse_keep(keep)
+        selector = Fitter(network, chosen, limit, accounting, seed, scores, ceiling=network.side, keep=ways).fit(input)
     first = selector.draw()
     report = selector.layout.report(first)
     if out:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from math import ceil, prod
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -121,3 +122,14 @@ def parse_way(text: str) -> Way:
         return msgspec.convert(given, type=WAYS[name], strict=False)
     except msgspec.ValidationError as error:
         raise PlanError(f"{text!r} is no way of keeping: {error}; write {shape}") from error
+
+
+def read_ways(path: Path) -> dict[str, str]:
+    """Ways by layer from a JSON file. Raises PlanError if there is none, or it is something else."""
+    try:
+        ways = msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+    except OSError as error:
+        raise PlanError(f"cannot read ways of keeping from {path}: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise PlanError(f'{path} does not hold ways of keeping by layer, {{"layer": "hosvd:0.8"}}: {error}') from error
+    return {layer: str(parse_way(way)) for layer, way in ways.items()}

@@ -1,6 +1,6 @@
 """Both accountings of a plan, and the worst case over everything a policy can draw."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -107,6 +107,7 @@ class Layout:
     fixed_resident: dict[str, int]
     pool: tuple[str, ...]
     ways: dict[str, Way]
+    _units: dict[Axis, tuple[np.ndarray, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -232,12 +233,20 @@ class Layout:
         elements: weights and inputs of the units, and what all layers with a cap are charged once, drawn or not.
         At each step the fullest draw is bounded by the fractional knapsack, so the result is never too small.
         """
+        if axis not in self._units:
+            self._units[axis] = self._unit_arrays(axis)
+        cost, cost_once, numbers, numbers_once = self._units[axis]
+        most = _knapsack(numbers, cost, caps, elements - int((caps > 0) @ cost_once)) + numbers_once @ (caps > 0)
+        most *= self.accounting.element_bytes
+        return int((self.arena.extent + self._passing + most).max()) + sum(self.fixed_resident.values()) + state_bytes
+
+    def _unit_arrays(self, axis: Axis) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Elements of a unit of each layer and those charged once: at batch 1 (layers,), and in memory (steps, layers)."""
         body, batch = self.graph.body, self.accounting.batch
         one, many = (
             [unit_cost(self.graph, layer, axis, self.ways.get(layer.name), n) for layer in body] for n in (1, batch)
         )
         weight = np.array([cost.weight for cost in one])
-        inputs = np.array([cost.kept.unit + cost.state.unit for cost in one])
         resident = weight * self.accounting.resident_copies + np.array([cost.state.unit for cost in many])
         numbers = resident + self._spans * np.array([cost.kept.unit for cost in many])
         if not self.accounting.accumulate:
@@ -245,10 +254,8 @@ class Layout:
                 if layer.node in self.timeline.backward_at:
                     numbers[self.timeline.backward_at[layer.node], column] += weight[column]
         once = self._spans * np.array([cost.kept.once for cost in many]) + np.array([cost.state.once for cost in many])
-        left = elements - int((caps > 0) @ np.array([cost.kept.once + cost.state.once for cost in one]))
-        most = _knapsack(numbers, weight + inputs, caps, left) + once @ (caps > 0)
-        most *= self.accounting.element_bytes
-        return int((self.arena.extent + self._passing + most).max()) + sum(self.fixed_resident.values()) + state_bytes
+        cost = weight + np.array([cost.kept.unit + cost.state.unit for cost in one])
+        return cost, np.array([cost.kept.once + cost.state.once for cost in one]), numbers, once
 
 
 def _knapsack(value: np.ndarray, cost: np.ndarray, caps: np.ndarray, budget: int) -> np.ndarray:

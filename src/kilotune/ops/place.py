@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from kilotune.graph.backward import Compressed
+from kilotune.graph.low_rank import Asi
 from kilotune.graph.node import Conv2d, Linear
 from kilotune.graph.way import Way
 from kilotune.ops.keep import cut_channels
@@ -25,6 +26,12 @@ class Memory:
     cut: Tensor | None = None
     seen: int = 0
     capped: int = 0
+
+    def redrawn(self, channel_axis: int) -> None:
+        """Other channels from now on: what was made for those before goes."""
+        self.cut = None
+        if isinstance(self.way, Asi):
+            self.factors.pop(channel_axis, None)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A captured network and a plan as a trainable module: small live parameters, nothing else kept or computed."""
 
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -9,7 +10,7 @@ from kilotune.errors import ShapeError
 from kilotune.graph import node as ops
 from kilotune.graph.backward import StepGraph, check_plan, whole_classifier
 from kilotune.graph.capture import capture
-from kilotune.graph.keeping import ways_of
+from kilotune.graph.keeping import modes_of, ways_of
 from kilotune.graph.node import Graph
 from kilotune.graph.way import Way
 from kilotune.ops.forward import FORWARD, Weights
@@ -127,6 +128,14 @@ class Step(nn.Module):
         """Another trainable module on the same model in its present state, in the same arithmetic."""
         return Step(self.sync(), self.graph, plan, self._dtype, self._layout is torch.channels_last)
 
+    @torch.no_grad()
+    def look_at_inputs(self, x: Tensor, layers: Sequence[str], look: Callable[[str, Tensor], None]) -> None:
+        """Run a batch forward and show ``look`` the name and the whole input of each of ``layers``."""
+        nodes = {self.graph.find_layer(name).node: name for name in layers}
+        self._check(x)
+        self.program.refresh()
+        self.program.forward(x, lambda node, value: look(nodes[node.name], value) if node.name in nodes else None)
+
     def channel_norms(self) -> dict[str, Tensor]:
         """L2 norm of each trained channel's gradient, (k,) by layer: n_c of TraDy Eq. 6, from the live gradients."""
         return {name: gradient.flatten(1).norm(dim=1) for name, gradient in self.gradients().items()}
@@ -195,6 +204,7 @@ class Step(nn.Module):
         }
         self._register()
         self.memories = {name: self._memory(name, way) for name, way in ways_of(plan.keeps).items()}
+        self._forget_channels(old_weights)
         places = {name: place for place, name in enumerate(self.live)}
         self.program = Program(
             step_graph, self._weights, self._live_weights, live_biases, places, self.memories, self._converted
@@ -204,6 +214,13 @@ class Step(nn.Module):
         """What the layer's way of keeping remembers, unless it is kept another way from now on."""
         memory = self.memories.get(layer)
         return memory if memory and memory.way == way else Memory(way)
+
+    def _forget_channels(self, before: dict[str, LiveWeight]) -> None:
+        """Layers that train other channels than before have factors of other channels."""
+        for name, memory in self.memories.items():
+            old, new = before.get(name), self._live_weights.get(name)
+            if (old and old.slice.chosen) != (new and new.slice.chosen):
+                memory.redrawn(modes_of(self.graph, self.graph.layer[name]).channel_axis)
 
     def _own_what_is_trained(self, weights: set[str], biases: set[str]) -> None:
         """Trained slices are written into copies that run, never into the user's tensors; the others need no copy."""

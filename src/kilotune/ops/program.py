@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kilotune.graph import node as ops
 from kilotune.graph.backward import Kept, StepGraph
+from kilotune.graph.node import Node
 from kilotune.ops.again import make_again
 from kilotune.ops.backward import BACKWARD
 from kilotune.ops.forward import FORWARD, FORWARD_KEEPING, Weights
@@ -75,11 +76,13 @@ class Program:
         for live in self.live:
             live.refresh()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits, keeping nothing."""
+    def forward(self, x: Tensor, look: Callable[[Node, Tensor], None] | None = None) -> Tensor:
+        """Logits, keeping nothing. look: sees every node and its first input."""
         values, n = self._start(x)
         for call in self._instructions:
             node = call.node
+            if look is not None:
+                look(node, values[node.inputs[0]])
             values[node.name] = FORWARD[node.op.kind](node, call.weights, [values[i] for i in node.inputs], n)
             for name in call.dead:
                 del values[name]

@@ -9,7 +9,7 @@ from msgspec import Meta
 from kilotune.errors import PlanError
 from kilotune.policies.base import Task
 from kilotune.policies.published import find_network
-from kilotune.policies.spend import SpendingPolicy, affordable, cut, once_places
+from kilotune.policies.spend import SpendingPolicy, affordable, cut
 
 LayerSet = Literal["all", "rgn", "lara"]
 
@@ -59,10 +59,12 @@ class PooledPolicy(SpendingPolicy):
 
     def runs(self, task: Task) -> list[range]:
         """By LaRa cut where a layer becomes affordable: it may take the place of another one among the top K."""
-        if self.layer_set != "lara":
-            return super().runs(task)
-        table, rows = task.table, self.layers(task)
-        return cut(self.sizes(task), [*once_places(table, rows), *(table.once + table.cost).tolist()])
+        table = task.table
+        return (
+            cut(self.sizes(task), (table.once + table.cost).tolist())
+            if self.layer_set == "lara"
+            else super().runs(task)
+        )
 
     def _rgn_k(self, task: Task, ranked: np.ndarray) -> int:
         network = find_network(task.graph) if self.share is None else None

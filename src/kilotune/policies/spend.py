@@ -98,11 +98,6 @@ class SpendingPolicy(Policy):
         smallest = (table.once + table.cost)[rows].min()
         return range(int(smallest), table.total(_only(table, rows)) + 1)
 
-    def runs(self, task: Task) -> list[range]:
-        """Cut where one more layer can be charged once."""
-        table, rows = task.units(self.axis), self.layers(task)
-        return cut(self.sizes(task), [*once_places(table, rows), *(table.once + table.cost)[table.once > 0].tolist()])
-
     def bound(self, task: Task, size: int) -> Bound:
         """Of each layer of the pool, as many channels as the whole budget buys; together no more than the budget."""
         table, rows = task.units(self.axis), self.pool(task, size)
@@ -134,9 +129,3 @@ def _only(table: ChannelTable, rows: np.ndarray) -> np.ndarray:
     counts = np.zeros_like(table.channels)
     counts[rows] = table.channels[rows]
     return counts
-
-
-def once_places(table: ChannelTable, rows: np.ndarray) -> list[int]:
-    """Sizes from which one, two ... of the first ``rows`` may be charged once; none where nothing is charged once."""
-    once = table.once[rows]
-    return np.ceil(np.cumsum(once[once > 0]) / ONCE_SHARE).astype(np.int64).tolist()

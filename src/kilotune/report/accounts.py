@@ -29,7 +29,9 @@ def fixed_text(graph: Graph, plan: UpdatePlan) -> str:
     """What is trained besides channels."""
     biases = f"biases: {len(plan.biases)} layer(s)" if plan.biases else "no biases"
     head = f"the classifier {graph.classifier}" if plan.classifier and graph.classifier else "no classifier"
-    return f"trained besides: {head}, {biases}"
+    ways = dict.fromkeys(keep.way for keep in plan.keeps)
+    kept = f"; inputs kept as {', '.join(ways)} ({len(plan.keeps)} layer(s))" if ways else ""
+    return f"trained besides: {head}, {biases}{kept}"
 
 
 def ledgers_text(layout: Layout, report: LedgerReport) -> str:

@@ -72,6 +72,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     input: tuple[int, ...] | None
     policy: str
     options: dict[str, Any]
+    keep: str | dict[str, str] | None
     budget_bytes: int | None
     ledger: str
     seed: int
@@ -159,7 +160,7 @@ def _cells(group: Group, comparison: Comparison) -> list[object]:
     first = members[0]
     accuracies = (group.accuracy_before, group.accuracy, group.best_accuracy)
     return [
-        group.policy + (" *" if group.differs else ""),
+        group.policy + _kept(first.keep) + (" *" if group.differs else ""),
         first.model or "(Python)",
         first.data or "(Python)",
         "x".join(map(str, first.input or ())),
@@ -173,6 +174,13 @@ def _cells(group: Group, comparison: Comparison) -> list[object]:
         group.seconds.seconds_text() if group.seconds else "",
         ", ".join(sorted({row.status for row in members})),
     ]
+
+
+def _kept(keep: str | dict[str, str] | None) -> str:
+    """How inputs were kept, where not exactly."""
+    if keep is None:
+        return ""
+    return f", {keep}" if isinstance(keep, str) else f", {len(keep)} layers kept their own way"
 
 
 def _usual_schedule(recipes: Sequence[Recipe]) -> dict[str, Any]:
@@ -193,6 +201,7 @@ def _row(run: str, record: Record, usual: dict[str, Any]) -> Row:
         input=recipe.input,
         policy=recipe.policy,
         options=recipe.options,
+        keep=recipe.keep,
         budget_bytes=None if recipe.budget is None else parse_bytes(recipe.budget),
         ledger=recipe.ledger,
         seed=recipe.seed,

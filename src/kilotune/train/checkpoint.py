@@ -23,12 +23,14 @@ class Checkpoint:
     """The state at the end of an epoch.
 
     weights: the whole state dict, trained slices written back. optimizer, optimizer_numbers: its state by live
-    parameter. selector, scaler: their own plain states. generators: torch's, by device.
+    parameter. selector, scaler: their own plain states. generators: torch's, by device. factors: those that ways of keeping
+    hold from step to step.
     """
 
     weights: Tensors
     optimizer: Tensors
     generators: Tensors
+    factors: Tensors
     optimizer_numbers: Numbers
     plan: UpdatePlan
     selector: Any
@@ -37,7 +39,12 @@ class Checkpoint:
 
     def write(self, path: Path) -> None:
         """Replace ``path``; raises TrainingError if the disk refuses, the earlier checkpoint is then intact."""
-        parts = {"weights": self.weights, "optimizer": self.optimizer, "generators": self.generators}
+        parts = {
+            "weights": self.weights,
+            "optimizer": self.optimizer,
+            "generators": self.generators,
+            "factors": self.factors,
+        }
         tensors = {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
         rest = _Rest(self.optimizer_numbers, self.plan, self.selector, self.scaler, self.record)
         write_tensors(path, tensors, {"state": msgspec.json.encode(rest).decode()})
@@ -56,6 +63,7 @@ class Checkpoint:
             under("weights", tensors),
             under("optimizer", tensors),
             under("generators", tensors),
+            under("factors", tensors),
             rest.optimizer_numbers,
             rest.plan,
             rest.selector,

@@ -24,6 +24,7 @@ from kilotune.train.checkpoint import (
 from kilotune.train.feed import Feed, Source
 from kilotune.train.folder import RunFolder
 from kilotune.train.interrupt import Interrupt
+from kilotune.train.keeping import calibrate, factor_tensors, restore_factors, take_capped
 from kilotune.train.observer import OBSERVERS
 from kilotune.train.progress import Progress
 from kilotune.train.recipe import Recipe
@@ -94,6 +95,7 @@ class FineTuner:
             stack.enter_context(folder.log() if folder else nullcontext())
             progress = stack.enter_context(self._progress(feed, quiet))
             try:
+                calibrate(self.step, feed)
                 for epoch in range(len(self.record.epochs), self.recipe.epochs):
                     self._epoch(epoch, feed, val, interrupt, progress)
                     self._keep(folder)
@@ -134,6 +136,7 @@ class FineTuner:
         live, tensors, numbers = self.step.live, checkpoint.optimizer, checkpoint.optimizer_numbers
         restore_optimizer(self._stepper.optimizer, live, tensors, numbers)
         self._stepper.scaler.load_state_dict(checkpoint.scaler)
+        restore_factors(self.step, checkpoint.factors)
         self._generators = checkpoint.generators
         self.recipe = checkpoint.record.recipe
         self.record = checkpoint.record
@@ -199,6 +202,7 @@ class FineTuner:
             total_bytes=ledger.total_bytes,
             plans=n_plans,
             channels=channels,
+            capped=take_capped(self.step),
         )
         self.record.add(figures)
         logger.info("epoch %d: loss %.4f, accuracy %.4f, %d B", epoch + 1, loss, metrics.accuracy, ledger.total_bytes)
@@ -250,6 +254,7 @@ class FineTuner:
             optimizer=tensors,
             optimizer_numbers=numbers,
             generators=self._generators,
+            factors=factor_tensors(self.step),
             plan=self.selection.plan,
             selector=self.selection.state(),
             scaler=self._stepper.scaler.state_dict(),

@@ -18,7 +18,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     model, weights, data: names as the command line takes them; None where Python objects were passed in.
     input: (c, h, w), or (t,) for token ids. budget: as ``units.parse_bytes`` reads it; None trains without a limit.
-    options: of the policy. keep: how trained layers keep their inputs for backward, such as "int8"; None keeps them exactly.
+    options: of the policy.
+    keep: how trained layers keep their inputs for backward, such as "hosvd:0.8", or such texts by layer; None: exactly.
     epochs: all epochs of the run, warm-up included. accumulate: micro-batches of ``batch_size`` per optimiser step.
     redraw: "policy" as the policy's paper does it, "never", every "epoch", every "step", or every so many steps,
     counted from the start of each epoch. augment, mean, std: of ``data.augment.Augment``, for uint8 images; None is what
@@ -35,7 +36,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ledger: Ledger = "total"
     policy: str = "medyate"
     options: dict[str, Any] = {}
-    keep: str | None = None
+    keep: str | dict[str, str] | None = None
     epochs: Positive = 10
     warmup_epochs: Count = 5
     batch_size: Positive = 32

@@ -46,6 +46,7 @@ class EpochFigures(msgspec.Struct, frozen=True):
     """One epoch (from 1). loss: mean over its steps; accuracy, val_loss: after it; lr: of its last step.
 
     selection_elements, total_bytes, channels: of the first plan of the epoch; plans: how many the epoch used.
+    capped: share of the compressed inputs that met their cap, 0 where nothing is compressed by the data.
     """
 
     epoch: int
@@ -58,6 +59,7 @@ class EpochFigures(msgspec.Struct, frozen=True):
     total_bytes: int
     plans: int
     channels: tuple[ChannelSet, ...]
+    capped: float = 0.0
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -100,7 +102,11 @@ class Record(msgspec.Struct, kw_only=True):
         shown = ("status", "accuracy_before", "accuracy", "best_accuracy", "ledger", "survey", "seconds", "epochs")
         plain = msgspec.to_builtins(self)
         epochs = [{key: value for key, value in epoch.items() if key != "channels"} for epoch in plain["epochs"]]
-        return {"policy": self.recipe.policy} | {key: plain[key] for key in shown} | {"epochs": epochs}
+        return (
+            {"policy": self.recipe.policy, "keep": self.recipe.keep}
+            | {key: plain[key] for key in shown}
+            | {"epochs": epochs}
+        )
 
     def write(self, path: Path) -> None:
         """Write the record, readable by people too. Raises TrainingError if the disk refuses."""
