@@ -12,6 +12,7 @@ from kilotune.graph.node import Graph
 from kilotune.graph.way import Way
 from kilotune.memory.arena import Arena, pack
 from kilotune.memory.cost import chosen_cost, unit_cost
+from kilotune.memory.knapsack import knapsack
 from kilotune.memory.lifetime import Timeline
 from kilotune.units import DTYPE_BYTES
 from kilotune.update_plan import Axis, Keep, UpdatePlan
@@ -236,7 +237,7 @@ class Layout:
         if axis not in self._units:
             self._units[axis] = self._unit_arrays(axis)
         cost, cost_once, numbers, numbers_once = self._units[axis]
-        most = _knapsack(numbers, cost, caps, elements - int((caps > 0) @ cost_once)) + numbers_once @ (caps > 0)
+        most = knapsack(numbers, cost, caps, elements - int((caps > 0) @ cost_once)) + numbers_once @ (caps > 0)
         most *= self.accounting.element_bytes
         return int((self.arena.extent + self._passing + most).max()) + sum(self.fixed_resident.values()) + state_bytes
 
@@ -256,15 +257,6 @@ class Layout:
         once = self._spans * np.array([cost.kept.once for cost in many]) + np.array([cost.state.once for cost in many])
         cost = weight + np.array([cost.kept.unit + cost.state.unit for cost in one])
         return cost, np.array([cost.kept.once + cost.state.once for cost in one]), numbers, once
-
-
-def _knapsack(value: np.ndarray, cost: np.ndarray, caps: np.ndarray, budget: int) -> np.ndarray:
-    """Upper bound of ``sum n value`` with ``0 <= n <= caps`` and ``sum n cost <= budget``, per row of ``value`` (steps,)."""
-    order = np.argsort(-value / cost, axis=1, kind="stable")
-    whole = (caps * cost)[order]
-    before = np.cumsum(whole, axis=1) - whole
-    spent = np.clip(budget - before, 0, whole)
-    return np.ceil((spent * np.take_along_axis(value, order, 1) / cost[order]).sum(1)).astype(np.int64)
 
 
 def _fixed_elements(graph: Graph, step: BackwardStep) -> int:
