@@ -26,6 +26,9 @@ def make(classes=3):
 def perceptron(classes=3):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, classes))
 
+def gelu(classes=3):
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(144, classes))
+
 class Odd(nn.Module):
     def __init__(self):
         super().__init__()

@@ -12,6 +12,7 @@ from kilotune.update_plan import ChannelSet, UpdatePlan
 
 NET = "cli_network:make"
 FIT = ("plan", NET, "--input", "1x8x8")
+EXPORT = ("export", NET, "--input", "1x8x8", "--budget", "8KiB", "--out", "firmware")
 PRUNE = ("prune", NET, "--input", "1x8x8", "--out", "small.safetensors")
 TUNE = ("finetune", "--model", NET, "--data", "data.npz", "--budget", "8KiB", "--epochs", "1", "--input", "1x8x8")
 
@@ -83,6 +84,12 @@ CASES = {
         ("inspect", NET, "--weights", "other.pt"), 1, "other.pt does not fit the network"
     ),
     "inspect: no classes": Case(("inspect", NET, "--classes", "0"), 2, "should be greater than or equal to 1"),
+    "export: no such plan": Case((*EXPORT, "--plan", "nothing.json"), 1, "nothing.json"),
+    "export: optimiser without a kernel": Case(
+        (*EXPORT, "--optimizer", "adam"), 1, "a device has SGD, with momentum or"
+    ),
+    "export: unknown number format": Case((*EXPORT, "--weights-dtype", "int4"), 2, "'int4' is not one of"),
+    "verify: not a project": Case(("verify", "."), 1, "export again"),
     "plan: no budget": Case((*FIT,), 2, "Missing option '--budget'"),
     "plan: unreadable budget": Case((*FIT, "--budget", "12parsecs"), 2, "write for instance 256KiB"),
     "plan: negative budget": Case((*FIT, "--budget=-5KiB"), 2, "cannot read '-5KiB'"),

@@ -1,7 +1,7 @@
 """``kilotune finetune``: the main job."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from kilotune.train.recipe import Recipe
     from kilotune.train.record import Record
 
+_Backend = Annotated[
+    Literal["torch", "c"],
+    typer.Option(
+        help="Who computes gradients: PyTorch, or the C of `kilotune export`, compiled for this computer by gcc."
+    ),
+]
 _Out = Annotated[Path | None, typer.Option(help="Folder of the run [default: runs/<model>-<data>-<policy>-<seed>]")]
 
 
@@ -40,6 +46,7 @@ def finetune(
     precision: options.Precision = "float32",
     channels_last: options.ChannelsLast = True,
     device: options.Device = "auto",
+    backend: _Backend = "torch",
     threads: options.Threads = None,
     out: _Out = None,
     as_json: options.AsJson = False,
@@ -52,7 +59,7 @@ def finetune(
     """
     use_threads(threads)
     folder = out or Path("runs") / _folder_name(model, data, policy, seed)
-    emit_summary(folder, _carry_out(_recipe(context.params), folder), as_json)
+    emit_summary(folder, _carry_out(_recipe(context.params), folder, backend), as_json)
 
 
 def _recipe(given: dict[str, Any]) -> "Recipe":
@@ -66,8 +73,10 @@ def _recipe(given: dict[str, Any]) -> "Recipe":
     return Recipe.of(**fields | chosen | {"keep": options.parse_keep(given["keep"])})
 
 
-def _carry_out(recipe: "Recipe", folder: Path) -> "Record":
+def _carry_out(recipe: "Recipe", folder: Path, backend: str) -> "Record":
+    from kilotune.deploy.trainer import CFineTuner
     from kilotune.train import run
+    from kilotune.train.loop import FineTuner
 
     _refuse_overwriting(folder)
     dataset = None
@@ -77,7 +86,8 @@ def _carry_out(recipe: "Recipe", folder: Path) -> "Record":
         # The images of a folder are read at the size of the input, which is known only now.
         dataset = None if _is_folder(recipe) else dataset
     with log_on_stderr():
-        return run.finetune(recipe, folder, dataset=dataset)
+        tuner_class = {"torch": FineTuner, "c": CFineTuner}[backend]
+        return run.finetune(recipe, folder, dataset=dataset, tuner_class=tuner_class)
 
 
 def _is_folder(recipe: "Recipe") -> bool:

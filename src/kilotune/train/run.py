@@ -65,11 +65,17 @@ def open_run(path: str | Path) -> Run:
     return Run(record, folder, model)
 
 
-def finetune(recipe: Recipe, out: str | Path, quiet: bool = False, dataset: Dataset | None = None) -> Record:
+def finetune(
+    recipe: Recipe,
+    out: str | Path,
+    quiet: bool = False,
+    dataset: Dataset | None = None,
+    tuner_class: type[FineTuner] = FineTuner,
+) -> Record:
     """Carry out a recipe that names its model and its data; see ``FineTuner.fit`` for what it raises and writes.
 
     dataset: the recipe's data, where it was read before. Input shape, mean and std that the recipe leaves open are those
-    the weights were trained with.
+    the weights were trained with. tuner_class: who carries it out.
     """
     if recipe.model is None or recipe.data is None:
         raise RunError("the recipe must name a model and a data set; in Python, use FineTuner with your own objects")
@@ -81,7 +87,7 @@ def finetune(recipe: Recipe, out: str | Path, quiet: bool = False, dataset: Data
         mean=recipe.mean or (loaded.mean,),
         std=recipe.std or (loaded.std,),
     )
-    tuner = _tuner(loaded.model, recipe)
+    tuner = _tuner(loaded.model, recipe, tuner_class)
     _check_token_ids(tuner.graph, dataset)
     return tuner.fit(dataset, dataset, out=out, quiet=quiet)
 
@@ -96,8 +102,8 @@ def resume(path: str | Path, quiet: bool = False) -> Record:
     return tuner.fit(dataset, dataset, out=path, quiet=quiet)
 
 
-def _tuner(model: torch.nn.Module, recipe: Recipe) -> FineTuner:
-    return FineTuner(model, _example(recipe), **msgspec.structs.asdict(recipe))
+def _tuner(model: torch.nn.Module, recipe: Recipe, tuner_class: type[FineTuner] = FineTuner) -> FineTuner:
+    return tuner_class(model, _example(recipe), **msgspec.structs.asdict(recipe))
 
 
 def _example(recipe: Recipe) -> torch.Tensor:

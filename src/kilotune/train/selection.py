@@ -61,6 +61,11 @@ class Selection:
         policy = self._selector.policy
         return policy.survey_steps if isinstance(policy, Oracle) else None
 
+    @property
+    def draws_in_epochs(self) -> bool:
+        """Whether new plans are due within an epoch, not only at its start."""
+        return self._interval not in (None, inf)
+
     def is_due(self, epoch: int, step: int) -> bool:
         """Whether a new plan is due before ``step`` of ``epoch``, both from 0.
 

@@ -1,0 +1,49 @@
+"""Training with gradients from C, against training with PyTorch's."""
+
+import pytest
+import torch
+
+from kilotune.deploy import trainer
+from kilotune.deploy.trainer import CFineTuner
+from kilotune.errors import RunError
+from kilotune.train.loop import FineTuner
+from tests.deploy.conftest import SqueezeNet
+
+# Gradients differ in rounding only, over eight steps.
+TOLERANCE = 1e-4
+
+
+def batches():
+    draws = torch.Generator().manual_seed(0)
+    x, y = torch.randn(4, 5, 3, 16, 16, generator=draws), torch.randint(4, (4, 5), generator=draws)
+    return list(zip(x, y, strict=True))
+
+
+def tuned(kind, **fields):
+    torch.manual_seed(0)
+    model = SqueezeNet().eval()
+    model.head[3].p = 0.0
+    tuner = kind(
+        model, torch.zeros(1, 3, 16, 16), budget="64KiB", seed=1, lr=0.05, augment="none", device="cpu", **fields
+    )
+    record = tuner.fit(batches(), batches(), epochs=2, quiet=True)
+    return record, torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+
+
+@pytest.mark.parametrize("fields", [{"policy": "medyate"}, {"policy": "classifier", "momentum": 0.9}], ids=str)
+def test_the_same_training(runtime_objects, monkeypatch, fields):
+    monkeypatch.setattr(trainer, "_runtime_objects", lambda: tuple(runtime_objects))
+    (expected, weights), (found, ours) = tuned(FineTuner, **fields), tuned(CFineTuner, **fields)
+    assert [epoch.channels for epoch in found.epochs] == [epoch.channels for epoch in expected.epochs]
+    assert [epoch.loss for epoch in found.epochs] == pytest.approx(
+        [epoch.loss for epoch in expected.epochs], rel=TOLERANCE
+    )
+    assert float((weights - ours).abs().max()) < TOLERANCE
+
+
+def test_what_c_does_not_do_is_refused():
+    with pytest.raises(RunError, match="let it draw once per epoch"):
+        tuned(CFineTuner, policy="random", redraw="step")
+    model = SqueezeNet()
+    with pytest.raises(RunError, match="has no dropout"):
+        CFineTuner(model, torch.zeros(1, 3, 16, 16), budget="64KiB", device="cpu")
