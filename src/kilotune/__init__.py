@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from kilotune.errors import KilotuneError
     from kilotune.graph.capture import capture
     from kilotune.graph.node import Graph
-    from kilotune.memory.ledger import Accounting, LedgerReport, ledger
+    from kilotune.memory.accounting import Accounting
+    from kilotune.memory.ledger import LedgerReport, ledger
     from kilotune.memory.measure import saved_bytes
     from kilotune.ops.prepare import Step, prepare
     from kilotune.policies import POLICIES
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Accounting": "memory.ledger",
+    "Accounting": "memory.accounting",
     "Budget": "update_plan",
     "ChannelSet": "update_plan",
     "FineTuner": "train.loop",

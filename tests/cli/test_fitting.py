@@ -5,7 +5,7 @@ import pytest
 from kilotune.cli.fitting import SIDE_STEP, USEFUL_SHARE, Fitter
 from kilotune.cli.network import Network
 from kilotune.errors import BudgetError, ShapeError
-from kilotune.memory.ledger import Accounting
+from kilotune.memory.accounting import Accounting
 from kilotune.policies import make
 from kilotune.policies.base import Task
 from kilotune.policies.fit import Fitting

@@ -41,9 +41,10 @@ def test_json_agrees_with_the_library(plan):
 
 
 def test_layers_left_out_are_told(plan, kilotune):
-    digitnet = ("plan", "digitnet", "--input", "3x32x32", "--budget", "120KiB")
-    assert kilotune(*digitnet, "--json").json["first_layer"] == "features.1.conv.0.0"
-    assert "layers before features.1.conv.0.0 are left out" in kilotune(*digitnet).stdout
+    digitnet = ("plan", "digitnet", "--input", "3x32x32", "--budget", "120KiB", "--policy", "random")
+    first = kilotune(*digitnet, "--json").json["first_layer"]
+    assert first == "features.1.conv.1.0"
+    assert f"layers before {first} are left out" in kilotune(*digitnet).stdout
     assert plan("--json").json["first_layer"] is None
     assert "left out" not in plan().stdout
 
@@ -152,3 +153,30 @@ def test_a_way_of_keeping_makes_room(kilotune, folder):
     exact, kept = (kilotune(*fit, *more).json for more in ((), ("--keep", "int8")))
     assert kept["selection"]["activation_elements"] < exact["selection"]["activation_elements"]
     assert kept["worst_case"]["total_bytes"] <= 9 * 1024
+
+
+def test_a_firmware_shows_what_it_streams(kilotune):
+    """Bytes of both ways at the fullest step of each segment; the program's own bytes are part of the total."""
+    options = [
+        "--budget",
+        "256KiB",
+        "--classes",
+        "10",
+        "--input",
+        "3x64x64",
+        "--policy",
+        "classifier",
+        "--program",
+        "3KiB",
+    ]
+    plain, firmware = (
+        kilotune("plan", "mobilenet_v2_w0.35_mix", *options, way, "--json").json for way in ("--plain", "--streamed")
+    )
+    assert "streaming" not in plain
+    first = firmware["streaming"][0]
+    assert (first["layer"], first["direction"]) == ("features.0.0", "forward")
+    assert first["bytes"] < first["plain_bytes"] / 4
+    assert firmware["worst_case"]["total_bytes"] < plain["worst_case"]["total_bytes"]
+    assert firmware["total"]["by_kind"]["program"] == 3 * 1024
+    text = kilotune("plan", "mobilenet_v2_w0.35_mix", *options, "--streamed").stdout
+    assert f"{first['plain_bytes']:,}" in text

@@ -15,7 +15,7 @@ from kilotune.codegen.manifest import Manifest
 from kilotune.deploy.export import Export
 from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
-from kilotune.memory.ledger import Accounting
+from kilotune.memory.accounting import Accounting
 from kilotune.models.digitnet import pretrained_digitnet
 from kilotune.ops.prepare import prepare
 from kilotune.policies import make

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kilotune.memory.arena import pack
-from kilotune.memory.lifetime import Buffer
+from kilotune.memory.buffer import Buffer
 
 N_STEPS = 12
 

@@ -10,8 +10,9 @@ from torch import nn
 from kilotune.errors import PlanError
 from kilotune.graph.capture import capture
 from kilotune.graph.keeping import reads_image
+from kilotune.memory.accounting import OPTIMIZER_SLOTS, Accounting
 from kilotune.memory.cost import ChannelTable
-from kilotune.memory.ledger import OPTIMIZER_SLOTS, Accounting, Layout, ledger
+from kilotune.memory.ledger import Layout, ledger
 from kilotune.update_plan import ChannelSet, Keep, UpdatePlan
 from tests.oracles.dense import everything
 from tests.oracles.modules import captured

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from kilotune.graph.backward import StepGraph
 from kilotune.graph.capture import capture
 from kilotune.memory.arena import pack
-from kilotune.memory.lifetime import Buffer, Timeline, aligned
+from kilotune.memory.buffer import Buffer, aligned
+from kilotune.memory.lifetime import Timeline
 from kilotune.update_plan import UpdatePlan
 from tests.oracles.dense import everything
 from tests.oracles.modules import MODULES, captured

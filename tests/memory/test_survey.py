@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from kilotune.graph.capture import capture
-from kilotune.memory.ledger import Accounting, ledger
+from kilotune.memory.accounting import Accounting
+from kilotune.memory.ledger import ledger
 from kilotune.memory.measure import saved_bytes
 from kilotune.memory.survey import survey_plan, survey_report
 from kilotune.models.digitnet import digitnet

@@ -32,16 +32,15 @@ class Interpreter:
     def run(self) -> int:
         """Execute everything; the number of reads that were checked. Raises AssertionError at the first damaged read."""
         now = 0
-        for node in self.graph.nodes:
-            if node.name not in self.graph.constants:
-                self._forward(node, now)
-                now += 1
+        for nodes in self.timeline.forward_groups:
+            self._forward(nodes[0], now) if len(nodes) == 1 else self._forward_segment(nodes, now)
+            now += 1
         self._read(*self.values[self.root[self.graph.output]], now)
         if self.step_graph.steps:
             self.gradients[self.graph.output] = self._write(f"{self.graph.output}.gradient.{now}", now)
-        for step in self.step_graph.steps:
+        for steps in self.timeline.backward_groups:
             now += 1
-            self._backward(step, now)
+            self._backward(steps[0], now) if len(steps) == 1 else self._backward_segment(steps, now)
         assert now == len(self.timeline.names) - 1
         return self.reads
 
@@ -80,6 +79,33 @@ class Interpreter:
         for form in ("mask", "argmax"):
             if f"{name}.{form}" in self.place:
                 self.values[f"{name}.{form}"] = self._write(f"{name}.{form}", now)
+
+    def _forward_segment(self, nodes, now: int) -> None:
+        """Reads and writes row by row, in any order: all that is there must be there at once."""
+        inside = {node.name for node in nodes}
+        sources = {self.root[name] for node in nodes for name in node.inputs if name not in inside}
+        written = [nodes[-1].name, f"{nodes[-1].name}.lines"]
+        written += [name for node in nodes for name in (f"{node.name}.mask",) if name in self.place]
+        self.values |= {name: self._write(name, now) for name in written}
+        for name in [*written, *sorted(sources)]:
+            self._read(*self.values[name], now)
+        assert not inside - {nodes[-1].name} & self.place.keys()
+
+    def _backward_segment(self, steps: tuple[BackwardStep, ...], now: int) -> None:
+        """The same; the gradients of its sources are new."""
+        inside = {step.node.name for step in steps}
+        arriving = self.gradients.pop(steps[0].node.name)
+        wanted = {name for step in steps for name, w in zip(step.node.inputs, step.wanted, strict=True) if w} - inside
+        lines = self._write(f"{steps[0].node.name}.gradient.lines", now)
+        for name in wanted:
+            assert name not in self.gradients
+            self.gradients[name] = self._write(f"{name}.gradient.{now}", now)
+        for step in steps:
+            for kept in step.kept:
+                if kept.form != "channels" and kept.root not in self.graph.constants:
+                    self._read(*self.values[kept.root if kept.form == "value" else kept.name], now)
+        for held in (arriving, lines, *(self.gradients[name] for name in wanted)):
+            self._read(*held, now)
 
     def _overwritten(self, node, inputs: list[str], now: int) -> str:
         """The buffer of the input that the planner wants overwritten: one that lives as long as the result is read."""
@@ -121,14 +147,15 @@ class Interpreter:
 def _last_reads(step_graph: StepGraph, timeline: Timeline) -> dict[str, int]:
     """Last step at which each value is read, found by going through all readers."""
     graph, root = step_graph.graph, root_of(step_graph.graph)
-    order = [node for node in graph.nodes if node.name not in graph.constants]
-    last = {node.name: place for place, node in enumerate(order)}
-    for place, node in enumerate(order):
-        for name in node.inputs:
-            last[root[name]] = max(last.get(root[name], 0), place)
-    last[root[graph.output]] = max(last[root[graph.output]], len(order))
-    for place, step in enumerate(step_graph.steps):
-        for kept in step.kept:
-            if kept.form == "value":
-                last[kept.root] = max(last.get(kept.root, 0), len(order) + 1 + place)
+    last: dict[str, int] = {}
+    for place, nodes in enumerate(timeline.forward_groups):
+        for node in nodes:
+            for name in (node.name, *(root[name] for name in node.inputs)):
+                last[name] = max(last.get(name, 0), place)
+    last[root[graph.output]] = max(last[root[graph.output]], len(timeline.forward_groups))
+    for place, steps in enumerate(timeline.backward_groups, start=len(timeline.forward_groups) + 1):
+        for step in steps:
+            for kept in step.kept:
+                if kept.form == "value":
+                    last[kept.root] = max(last.get(kept.root, 0), place)
     return last

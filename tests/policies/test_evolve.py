@@ -11,7 +11,7 @@ from torch import nn
 
 from kilotune.errors import BudgetError
 from kilotune.graph.capture import capture
-from kilotune.memory.ledger import Accounting
+from kilotune.memory.accounting import Accounting
 from kilotune.policies import make
 from kilotune.policies.base import Task
 from kilotune.policies.contributions import CLASSIFIER, RATIOS, Contributions, bias_part, weight_part

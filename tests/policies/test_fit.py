@@ -14,7 +14,8 @@ from torch import nn
 from kilotune import models
 from kilotune.errors import BudgetError, PlanError, RunError
 from kilotune.graph.capture import capture
-from kilotune.memory.ledger import Accounting, ledger
+from kilotune.memory.accounting import Accounting
+from kilotune.memory.ledger import ledger
 from kilotune.models.digitnet import pretrained_digitnet
 from kilotune.policies import POLICIES, make
 from kilotune.policies.base import Task
@@ -176,9 +177,9 @@ def test_the_search_agrees_with_trying_every_size_and_every_first_layer(policy, 
     assert (selector.fitting.task.front, selector.size) == (front, largest[front])
 
 
-@pytest.mark.parametrize(("name", "first_layer"), [("medyate", 1), ("random", 2), ("trady", 0)])
+@pytest.mark.parametrize(("name", "first_layer"), [("medyate", 0), ("random", 2), ("trady", 0)])
 def test_early_layers_are_left_out_where_they_would_leave_the_budget_unused(name, first_layer):
-    """With its first convolution in the pool, MeDyate could choose 1,475 elements inside 120 KiB."""
+    """Uniform draws would reach the first two layers, whose gradients in flight take the room of what is trained."""
     graph, budget = capture(pretrained_digitnet(), torch.zeros(1, 3, 32, 32)), Budget.parse("120KiB")
     selector = Selector.fit(graph, make(name), budget)
     assert 0.99 * budget.nbytes < selector.worst_case.total_bytes <= budget.nbytes

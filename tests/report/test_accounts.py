@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from kilotune.graph.capture import capture
-from kilotune.memory.ledger import Accounting, Layout
+from kilotune.memory.accounting import Accounting
+from kilotune.memory.ledger import Layout
 from kilotune.report.accounts import account_text, fixed_text, head_room_text, layers_text, ledgers_text
 from kilotune.update_plan import ChannelSet, UpdatePlan
 

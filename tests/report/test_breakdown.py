@@ -8,7 +8,8 @@ from torch import nn
 
 from kilotune.graph.capture import capture
 from kilotune.graph.node import Graph
-from kilotune.memory.ledger import Accounting, ledger
+from kilotune.memory.accounting import Accounting
+from kilotune.memory.ledger import ledger
 from kilotune.policies import make
 from kilotune.policies.fit import Selector
 from kilotune.report.breakdown import KINDS, SAVED_KINDS, breakdown

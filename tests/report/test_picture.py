@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from kilotune.graph.capture import capture
-from kilotune.memory.ledger import Accounting, Layout
+from kilotune.memory.accounting import Accounting
+from kilotune.memory.ledger import Layout
 from kilotune.report.picture import LETTERS, occupancy, picture, step_name
 from kilotune.update_plan import ChannelSet, UpdatePlan
 

@@ -10,7 +10,8 @@ from torch import nn
 from kilotune.errors import KilotuneError
 from kilotune.graph.capture import capture
 from kilotune.graph.node import Graph
-from kilotune.memory.ledger import Accounting, ledger
+from kilotune.memory.accounting import Accounting
+from kilotune.memory.ledger import ledger
 from kilotune.report.breakdown import breakdown
 from kilotune.train.recipe import Recipe
 from kilotune.train.record import EpochFigures, LedgerFigures, Record

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kilotune.errors import RunError
-from kilotune.memory.ledger import OPTIMIZER_SLOTS
+from kilotune.memory.accounting import OPTIMIZER_SLOTS
 from kilotune.train.optim import OPTIMIZERS, ledger_name, make_optimizer
 from kilotune.train.recipe import Recipe
 

@@ -75,7 +75,7 @@ def _select(
     seed: int,
 ) -> tuple["Selector", "Budget"]:
     from kilotune.cli.fitting import Fitter
-    from kilotune.memory.ledger import Accounting
+    from kilotune.memory.accounting import Accounting
     from kilotune.update_plan import Budget
 
     fitter = Fitter(network, policy, Budget(budget or 0, ledger), Accounting(), seed, ceiling=network.side)

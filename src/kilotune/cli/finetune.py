@@ -182,7 +182,7 @@ def _default_input(recipe: "Recipe", dataset: "Dataset") -> tuple[int, ...]:
     """See ``options.FittingInput``; without a budget, the size of the weights."""
     from kilotune.cli.fitting import Fitter
     from kilotune.cli.network import Network
-    from kilotune.memory.ledger import Accounting
+    from kilotune.memory.accounting import Accounting
     from kilotune.policies import make
     from kilotune.policies.ranking import Ranking
     from kilotune.train.optim import ledger_name

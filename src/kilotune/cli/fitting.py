@@ -11,7 +11,7 @@ from kilotune.units import format_bytes
 
 if TYPE_CHECKING:
     from kilotune.graph.node import Graph
-    from kilotune.memory.ledger import Accounting
+    from kilotune.memory.accounting import Accounting
     from kilotune.policies.base import Policy
     from kilotune.policies.fit import Selector
     from kilotune.policies.ranking import Ranking

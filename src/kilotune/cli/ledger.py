@@ -9,7 +9,7 @@ from kilotune.cli import options
 from kilotune.cli.output import emit
 
 if TYPE_CHECKING:
-    from kilotune.memory.ledger import LedgerReport
+    from kilotune.memory.ledger import Layout, LedgerReport
     from kilotune.update_plan import UpdatePlan
 
 
@@ -22,19 +22,23 @@ def ledger(
     optimizer: options.Optimizer = "sgd",
     accumulate: options.Accumulate = True,
     batch: options.Batch = 1,
+    streamed: options.Streamed = False,
+    program: options.ProgramBytes = 0,
     as_json: options.AsJson = False,
 ) -> None:
     """What a plan file costs on a network: channels of each layer, both ledgers, and who lives when."""
     from kilotune.cli.network import Network
-    from kilotune.memory.ledger import Accounting, Layout
+    from kilotune.memory.accounting import Accounting
+    from kilotune.memory.ledger import Layout
     from kilotune.report.accounts import account_text
 
     update = _read(plan)
     network = Network.load(model, weights, classes)
     graph = network.capture(input or (3, network.side, network.side))
-    layout = Layout.of_plan(graph, update, Accounting(batch, accumulate, optimizer))
+    accounting = Accounting(batch, accumulate, optimizer, streamed=streamed, program_bytes=program)
+    layout = Layout.of_plan(graph, update, accounting)
     report = layout.report(update)
-    facts = {"model": model, "input": graph.input.shape[1:]} | ledger_facts(update, report)
+    facts = {"model": model, "input": graph.input.shape[1:]} | ledger_facts(update, report) | streaming_facts(layout)
     emit(facts, as_json, lambda: account_text(graph, update, layout, report))
 
 
@@ -59,6 +63,13 @@ def ledger_facts(update: "UpdatePlan", report: "LedgerReport") -> dict[str, Any]
         "classifier": update.classifier,
         "keeps": update.keeps,
     }
+
+
+def streaming_facts(layout: "Layout") -> dict[str, Any]:
+    """What streaming each segment does, as JSON data; nothing where the total is not that of a firmware."""
+    from kilotune.memory.streaming import trades
+
+    return {"streaming": [trade._asdict() for trade in trades(layout.timeline)]} if layout.accounting.streamed else {}
 
 
 def _read(path: Path) -> "UpdatePlan":

@@ -147,6 +147,18 @@ Accumulate = Annotated[
         help="Whether gradients are summed over several samples before an update, which takes a buffer that stays.",
     ),
 ]
+Streamed = Annotated[
+    bool,
+    typer.Option(
+        "--streamed/--plain",
+        help="Count a firmware: blocks are streamed where that saves memory, and gradients that are not summed are applied "
+        "one channel at a time. PyTorch does neither, so such a plan is for a device.",
+    ),
+]
+ProgramBytes = Annotated[
+    int,
+    typer.Option("--program", parser=_parse_budget, metavar="B", help="RAM of a firmware's stack, .data and .bss."),
+]
 Batch = Annotated[int, typer.Option(min=1, help="Samples in memory at once.")]
 TrainLimit = Annotated[int | None, typer.Option(min=1, help="Train on at most so many images.")]
 EvalLimit = Annotated[int | None, typer.Option(min=1, help="Evaluate on at most so many images.")]

@@ -10,7 +10,8 @@ from kilotune.cli.output import emit
 
 if TYPE_CHECKING:
     from kilotune.cli.network import Network
-    from kilotune.memory.ledger import Accounting, LedgerReport
+    from kilotune.memory.accounting import Accounting
+    from kilotune.memory.ledger import LedgerReport
     from kilotune.policies.fit import Selector
     from kilotune.policies.ranking import Ranking
     from kilotune.train.auto import Choice
@@ -41,6 +42,8 @@ def plan(
     optimizer: options.Optimizer = "sgd",
     accumulate: options.Accumulate = True,
     batch: options.Batch = 1,
+    streamed: options.Streamed = False,
+    program: options.ProgramBytes = 0,
     out: Annotated[Path | None, typer.Option(help="Write the plan to this file, as JSON.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -52,13 +55,13 @@ def plan(
     """
     from kilotune.cli.fitting import Fitter
     from kilotune.cli.network import Network
-    from kilotune.memory.ledger import Accounting
+    from kilotune.memory.accounting import Accounting
     from kilotune.policies import make
     from kilotune.policies.ranking import Ranking
     from kilotune.train.files import write_atomic
     from kilotune.update_plan import Budget
 
-    accounting = Accounting(batch, accumulate, optimizer)
+    accounting = Accounting(batch, accumulate, optimizer, streamed=streamed, program_bytes=program)
     scores = Ranking.load(ranking) if ranking else None
     network = Network.load(model, weights, classes, seed)
     limit, given = Budget(budget, ledger), options.parse_policy_options(option)
@@ -149,21 +152,25 @@ def _comparison_text(rows: list[dict[str, Any]]) -> str:
 
 
 def _facts(selector: "Selector", first: "UpdatePlan", report: "LedgerReport") -> dict[str, Any]:
-    from kilotune.cli.ledger import ledger_facts
+    from kilotune.cli.ledger import ledger_facts, streaming_facts
 
     graph, worst = selector.fitting.task.graph, selector.worst_case
     selected_bytes = worst.selection_elements * report.accounting.element_bytes
-    return {
-        "model": graph.model,
-        "input": graph.input.shape[1:],
-        "first_layer": selector.first_layer,
-        **ledger_facts(first, report),
-        "worst_case": {
-            "selection_elements": worst.selection_elements,
-            "selection_bytes": selected_bytes,
-            "total_bytes": worst.total_bytes,
-        },
-    } | _survey(selector)
+    return (
+        {
+            "model": graph.model,
+            "input": graph.input.shape[1:],
+            "first_layer": selector.first_layer,
+            **ledger_facts(first, report),
+            "worst_case": {
+                "selection_elements": worst.selection_elements,
+                "selection_bytes": selected_bytes,
+                "total_bytes": worst.total_bytes,
+            },
+        }
+        | _survey(selector)
+        | streaming_facts(selector.layout)
+    )
 
 
 def _survey(selector: "Selector") -> dict[str, Any]:

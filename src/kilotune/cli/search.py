@@ -13,7 +13,7 @@ from kilotune.cli.output import emit, note, use_threads
 if TYPE_CHECKING:
     from kilotune.data.images import Dataset, Split
     from kilotune.graph.node import Graph
-    from kilotune.memory.ledger import Accounting
+    from kilotune.memory.accounting import Accounting
     from kilotune.policies.found import FoundScheme
     from kilotune.update_plan import Budget
 
@@ -74,7 +74,7 @@ def search(
     from kilotune.cli.network import Network
     from kilotune.data.sets import load
     from kilotune.graph.capture import example_of
-    from kilotune.memory.ledger import Accounting
+    from kilotune.memory.accounting import Accounting
     from kilotune.train.search import find_scheme
     from kilotune.update_plan import Budget
 

@@ -19,7 +19,7 @@ from kilotune.codegen.values import NOTHING, Values
 from kilotune.graph import node as ops
 from kilotune.graph.backward import BackwardStep
 from kilotune.graph.node import ACTIVATION_KEEPS, Node
-from kilotune.memory.lifetime import Arrival
+from kilotune.memory.gradients import Arrival
 from kilotune.memory.rings import is_depthwise
 
 Calls = Iterator[Call]

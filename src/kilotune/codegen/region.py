@@ -8,7 +8,8 @@ from typing import NamedTuple
 from kilotune.codegen.program import Below, Place, Trained
 from kilotune.errors import ExportError
 from kilotune.graph.node import Layer
-from kilotune.memory.ledger import OPTIMIZER_SLOTS, Layout
+from kilotune.memory.accounting import OPTIMIZER_SLOTS
+from kilotune.memory.ledger import Layout
 
 _FLOAT_BYTES = 4
 

@@ -10,7 +10,8 @@ from kilotune.codegen.values import Values
 from kilotune.errors import ExportError
 from kilotune.graph import node as ops
 from kilotune.graph.node import Graph, Node
-from kilotune.memory.ledger import Accounting, Layout
+from kilotune.memory.accounting import Accounting
+from kilotune.memory.ledger import Layout
 from kilotune.ops.slices import bias_name, folded, norm_scale, norm_shift
 from kilotune.update_plan import UpdatePlan
 

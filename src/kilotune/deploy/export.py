@@ -20,7 +20,8 @@ from kilotune.codegen.store import flash_of
 from kilotune.deploy.describe import describe, lay_out
 from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
-from kilotune.memory.ledger import Accounting, LedgerReport
+from kilotune.memory.accounting import Accounting
+from kilotune.memory.ledger import LedgerReport
 from kilotune.policies import make
 from kilotune.policies.fit import Selector
 from kilotune.policies.ranking import Ranking

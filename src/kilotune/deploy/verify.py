@@ -23,7 +23,7 @@ from kilotune.errors import ExportError
 from kilotune.graph import node as ops
 from kilotune.graph.capture import capture
 from kilotune.graph.node import Graph
-from kilotune.memory.ledger import Accounting
+from kilotune.memory.accounting import Accounting
 from kilotune.ops.forward import FORWARD, Weights
 from kilotune.ops.prepare import Step
 from kilotune.ops.slices import norm_scale

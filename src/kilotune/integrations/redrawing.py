@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kilotune.errors import RunError
 from kilotune.graph.capture import capture
-from kilotune.memory.ledger import OPTIMIZER_SLOTS
+from kilotune.memory.accounting import OPTIMIZER_SLOTS
 from kilotune.ops.prepare import prepare
 from kilotune.policies.base import PASSES
 from kilotune.train.observer import OBSERVERS

@@ -1,11 +1,16 @@
-"""Where every buffer goes: offsets in one arena, largest buffer first, no two live buffers overlapping."""
+"""Where every buffer goes: offsets in one arena, no two live buffers overlapping, as few bytes as a short search finds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from kilotune.memory.lifetime import Buffer
+from kilotune.memory.buffer import Buffer
+from kilotune.rng import Pcg32
+
+MOST_MOVES = 100
+"""Steps of the search where no greedy order reaches the lower bound."""
 
 
 @dataclass(frozen=True)
@@ -38,31 +43,120 @@ class Arena:
         """Size of the arena."""
         return int(self.extent.max(initial=0))
 
+    @property
+    def lower_bound(self) -> int:
+        """Most bytes alive at one step; no arena is smaller."""
+        return int(self.live.max(initial=0))
 
-def pack(buffers: Sequence[Buffer], n_steps: int) -> Arena:
-    """Greedy by size: each buffer at the lowest offset that is free for its whole life.
 
-    Tried with the long-lived buffers (masks) among the others and before them; the smaller arena wins, and between equal
-    ones that with the lower extents, which leave more room for the stack of kept channels.
+def pack(buffers: Sequence[Buffer], n_steps: int, above: np.ndarray | None = None) -> Arena:
+    """A place for each buffer, such that the fullest step is as small as a short search gets it, ``above`` included.
+
+    above: bytes at each step (steps,) that will lie above the buffers then. Buffers are placed one after the other, each at
+    the lowest offset that is free for its whole life, in the orders of ``_ORDERS``. Where none reaches the lower bound,
+    buffers that stick out are placed earlier, as long as that does no harm: ``MOST_MOVES`` moves, the same ones every time.
     """
-    long_lived = n_steps // 8
-    arenas = [
-        _place(buffers, n_steps, lambda b: (-b.nbytes, b.first, b.name)),
-        _place(buffers, n_steps, lambda b: (b.last - b.first < long_lived, -b.nbytes, b.first, b.name)),
-    ]
-    return min(arenas, key=lambda arena: (arena.nbytes, int(arena.extent.sum())))
+    if not buffers:
+        return Arena((), (), n_steps)
+    packing = _Packing(buffers, n_steps, np.zeros(n_steps, dtype=np.int64) if above is None else above)
+    best = min((packing.place(packing.sorted(order)) for order in _ORDERS), key=lambda placed: placed.score)
+    return packing.search(best).arena
 
 
-def _place(buffers: Sequence[Buffer], n_steps: int, key: Callable[[Buffer], tuple]) -> Arena:
-    offsets: dict[int, int] = {}
-    for current in sorted(range(len(buffers)), key=lambda i: key(buffers[i])):
-        taken = sorted(
-            (offsets[other], offsets[other] + buffers[other].nbytes)
-            for other in offsets
-            if buffers[other].overlaps(buffers[current])
-        )
-        offsets[current] = _lowest_gap(taken, buffers[current].nbytes)
-    return Arena(tuple(buffers), tuple(offsets[i] for i in range(len(buffers))), n_steps)
+class _Placed(NamedTuple):
+    """Buffers were placed in ``order``. score: bytes of the fullest step, then the sum of the extents."""
+
+    arena: Arena
+    order: list[int]
+    score: tuple[int, int]
+
+
+class _Packing:
+    def __init__(self, buffers: Sequence[Buffer], n_steps: int, above: np.ndarray):
+        self.buffers, self.n_steps, self.above = tuple(buffers), n_steps, above
+        first, last = (np.array([getattr(b, name) for b in buffers], dtype=np.int64) for name in ("first", "last"))
+        together = (first[:, None] <= last) & (first <= last[:, None])
+        self.neighbours = [np.flatnonzero(row).tolist() for row in together]
+        bytes_at = Arena(self.buffers, (0,) * len(buffers), n_steps).live + above
+        self.fullest, self.lower_bound = int(bytes_at.argmax()), int(bytes_at.max())
+        self.limits = [self.lower_bound - int(above[b.first : b.last + 1].max()) for b in buffers]
+
+    def sorted(self, order: "_Order") -> list[int]:
+        """Buffers by an order of ``_ORDERS``, equal ones by time, size and name."""
+        last = [(b.first, -b.nbytes, b.name) for b in self.buffers]
+        return sorted(range(len(last)), key=lambda i: (order(self.buffers[i], self), *last[i]))
+
+    def place(self, order: list[int]) -> _Placed:
+        """Each buffer in turn at the lowest offset that is free for its whole life."""
+        offsets = [-1] * len(order)
+        for current in order:
+            taken = [
+                (offsets[other], offsets[other] + self.buffers[other].nbytes)
+                for other in self.neighbours[current]
+                if offsets[other] >= 0
+            ]
+            offsets[current] = _lowest_gap(sorted(taken), self.buffers[current].nbytes)
+        arena = Arena(self.buffers, tuple(offsets), self.n_steps)
+        extent = arena.extent
+        return _Placed(arena, order, (int((extent + self.above).max()), int(extent.sum())))
+
+    def search(self, start: _Placed) -> _Placed:
+        """The best placement seen on a walk from ``start`` whose score never rises."""
+        best = now = start
+        rng = Pcg32(0)
+        for _ in range(MOST_MOVES):
+            high = self._sticking_out(now)
+            if not high:
+                break
+            moved = self.place(self._earlier(now, high[rng.below(len(high))], rng))
+            now = moved if moved.score[0] <= now.score[0] else now
+            best = min(best, now, key=lambda placed: placed.score)
+        return best
+
+    def _sticking_out(self, placed: _Placed) -> list[int]:
+        """Buffers because of which some step exceeds the lower bound."""
+        tops = [offset + buffer.nbytes for offset, buffer in zip(placed.arena.offsets, self.buffers, strict=True)]
+        return [i for i, (top, limit) in enumerate(zip(tops, self.limits, strict=True)) if top > limit]
+
+    def _earlier(self, placed: _Placed, chosen: int, rng: Pcg32) -> list[int]:
+        """The order with a buffer before one of those below it."""
+        offsets, order = placed.arena.offsets, placed.order
+        below = [i for i in self.neighbours[chosen] if offsets[i] < offsets[chosen]]
+        if not below:
+            return order
+        other = below[rng.below(len(below))]
+        rest = [i for i in order if i != chosen]
+        place = rest.index(other)
+        return [*rest[:place], chosen, *rest[place:]]
+
+
+_Order = Callable[[Buffer, _Packing], tuple]
+
+
+def _by_size(buffer: Buffer, packing: _Packing) -> tuple:
+    return (-buffer.nbytes,)
+
+
+def _long_lived_first(buffer: Buffer, packing: _Packing) -> tuple:
+    """Masks below everything else, both by size."""
+    return buffer.last - buffer.first < packing.n_steps // 8, -buffer.nbytes
+
+
+def _by_birth(buffer: Buffer, packing: _Packing) -> tuple:
+    """Masks as a stack below everything else."""
+    return (buffer.kind != "mask", buffer.first)
+
+
+def _by_life(buffer: Buffer, packing: _Packing) -> tuple:
+    return buffer.first - buffer.last, -buffer.nbytes
+
+
+def _fullest_first(buffer: Buffer, packing: _Packing) -> tuple:
+    """What is alive at the fullest step lies below everything else, without a gap."""
+    return not buffer.first <= packing.fullest <= buffer.last, buffer.first - buffer.last, -buffer.nbytes
+
+
+_ORDERS: tuple[_Order, ...] = (_by_size, _long_lived_first, _by_birth, _by_life, _fullest_first)
 
 
 def _lowest_gap(taken: list[tuple[int, int]], nbytes: int) -> int:

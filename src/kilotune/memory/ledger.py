@@ -5,55 +5,20 @@ from functools import cached_property
 
 import numpy as np
 
-from kilotune.errors import PlanError
 from kilotune.graph.backward import BackwardStep, StepGraph, check_plan
 from kilotune.graph.keeping import modes_of, ways_of
 from kilotune.graph.node import Graph
 from kilotune.graph.way import Way
+from kilotune.memory.accounting import Accounting
 from kilotune.memory.arena import Arena, pack
 from kilotune.memory.cost import chosen_cost, unit_cost
 from kilotune.memory.knapsack import knapsack
 from kilotune.memory.lifetime import Timeline
-from kilotune.units import DTYPE_BYTES
+from kilotune.memory.streaming import stream
 from kilotune.update_plan import Axis, Keep, UpdatePlan
 
-# Tensors of the parameter's size that each optimiser keeps.
-OPTIMIZER_SLOTS = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adagrad": 1, "adam": 2, "adamw": 2}
-
-
-@dataclass(frozen=True)
-class Accounting:
-    """How the ``total`` ledger counts.
-
-    batch: samples in flight at once; a device sees one and accumulates. accumulate: whether weight gradients are summed
-    over a mini-batch, so that they need a buffer that stays. optimizer: a key of OPTIMIZER_SLOTS. updates: whether weights
-    change; a pass that only looks at gradients has no overlay of changed weights and no optimiser state.
-    """
-
-    batch: int = 1
-    accumulate: bool = True
-    optimizer: str = "sgd"
-    dtype: str = "float32"
-    updates: bool = True
-
-    def __post_init__(self):
-        if self.optimizer not in OPTIMIZER_SLOTS:
-            raise PlanError(f"optimizer {self.optimizer!r} is unknown; choose one of {', '.join(OPTIMIZER_SLOTS)}")
-
-    @property
-    def element_bytes(self) -> int:
-        """Bytes of one number."""
-        return DTYPE_BYTES[self.dtype]
-
-    @property
-    def resident_copies(self) -> int:
-        """Numbers that stay in RAM per trained weight: its value, its summed gradient, the optimiser's state."""
-        return self.updates + self.accumulate + self.optimizer_copies
-
-    @property
-    def optimizer_copies(self) -> int:
-        """Numbers that the optimiser keeps per trained weight."""
-        return OPTIMIZER_SLOTS[self.optimizer] * self.updates
+# Part of a policy's pool that is taken to be trained where it is not known yet; MeDyate trains up to 0.2 of it.
+_EXPECTED_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -123,12 +88,15 @@ class Layout:
         """Lay out the step for every draw from the layers ``pool``, whose inputs are kept as ``keeps`` says."""
         always = tuple(keep for keep in keeps if keep.layer == graph.classifier)
         step_graph = StepGraph.of(graph, UpdatePlan((), biases, classifier, keeps=always), through=pool)
-        timeline = Timeline(step_graph, accounting.batch, accounting.element_bytes)
+        if accounting.streamed:
+            timeline = stream(step_graph, accounting.element_bytes, frozenset(ways_of(keeps)))
+        else:
+            timeline = Timeline(step_graph, accounting.batch, accounting.element_bytes)
         return cls(
             graph,
             accounting,
             timeline,
-            pack(timeline.buffers, len(timeline.names)),
+            pack(timeline.buffers, len(timeline.names), _expected_stack(graph, timeline, pool, accounting)),
             _resident(graph, step_graph, accounting) | {"keeping": _classifier_state(step_graph, accounting)},
             pool,
             ways_of(keeps),
@@ -148,7 +116,7 @@ class Layout:
             cost = chosen_cost(self.graph, chosen, self.ways, self.accounting.batch)
             born, read = self._span(node)
             stack[born : read + 1] += cost.kept * self.accounting.element_bytes
-            if not self.accounting.accumulate:
+            if self.accounting.layer_gradients:
                 stack[read] += cost.weights * self.accounting.element_bytes
         return stack
 
@@ -166,13 +134,15 @@ class Layout:
 
     @cached_property
     def _passing(self) -> np.ndarray:
-        """Bytes of gradients of biases and classifier that do not stay, at each step (steps,)."""
+        """Bytes of gradients that pass in every draw, at each step (steps,): of biases and the classifier, or of one channel."""
         passing = np.zeros(len(self.timeline.names), dtype=np.int64)
-        if not self.accounting.accumulate:
-            for step in self.timeline.step_graph.steps:
-                elements = _fixed_elements(self.graph, step)
-                passing[self.timeline.backward_at[step.node.name]] += elements * self.accounting.element_bytes
-        return passing
+        for step in self.timeline.step_graph.steps if not self.accounting.accumulate else ():
+            now = self.timeline.backward_at[step.node.name]
+            if self.accounting.layer_gradients:
+                passing[now] += _fixed_elements(self.graph, step)
+            else:
+                passing[now] = max(passing[now], _channel_gradient(self.graph, step, self.pool))
+        return passing * self.accounting.element_bytes
 
     def report(self, plan: UpdatePlan) -> LedgerReport:
         """The ledger of one draw in this layout."""
@@ -250,13 +220,22 @@ class Layout:
         weight = np.array([cost.weight for cost in one])
         resident = weight * self.accounting.resident_copies + np.array([cost.state.unit for cost in many])
         numbers = resident + self._spans * np.array([cost.kept.unit for cost in many])
-        if not self.accounting.accumulate:
+        if self.accounting.layer_gradients:
             for column, layer in enumerate(body):
                 if layer.node in self.timeline.backward_at:
                     numbers[self.timeline.backward_at[layer.node], column] += weight[column]
         once = self._spans * np.array([cost.kept.once for cost in many]) + np.array([cost.state.once for cost in many])
         cost = weight + np.array([cost.kept.unit + cost.state.unit for cost in one])
         return cost, np.array([cost.kept.once + cost.state.once for cost in one]), numbers, once
+
+
+def _expected_stack(graph: Graph, timeline: Timeline, pool: tuple[str, ...], accounting: Accounting) -> np.ndarray:
+    """Bytes above the fixed buffers at each step (steps,) if ``_EXPECTED_SHARE`` of the pool were trained: what to pack for."""
+    stack = np.zeros(len(timeline.names))
+    for name in pool:
+        layer = graph.find_layer(name)
+        stack[timeline.forward_at[layer.node] : timeline.backward_at[layer.node] + 1] += layer.input_elements
+    return (stack * _EXPECTED_SHARE).astype(np.int64) * accounting.batch * accounting.element_bytes
 
 
 def _fixed_elements(graph: Graph, step: BackwardStep) -> int:
@@ -267,15 +246,26 @@ def _fixed_elements(graph: Graph, step: BackwardStep) -> int:
     return step.bias * layer.out_channels + (step.channels is not None) * layer.weight_elements
 
 
+def _channel_gradient(graph: Graph, step: BackwardStep, pool: tuple[str, ...]) -> int:
+    """Numbers of the largest gradient at a step that is applied as a whole: of a channel of the weight, or of a bias."""
+    layer = graph.layer.get(step.node.layer)
+    if layer is None or layer.node != step.node.name:
+        return 0
+    weight = layer.channel_weight_elements if step.channels is not None or layer.name in pool else 0
+    return max(weight, step.bias * layer.out_channels)
+
+
 def _resident(graph: Graph, step_graph: StepGraph, accounting: Accounting) -> dict[str, int]:
-    """What is trained in every draw and stays in RAM: biases and the classifier."""
+    """What stays in RAM in every draw: biases and the classifier, and the program's own."""
     elements = {"bias": 0, "classifier": 0}
     for step in step_graph.steps:
         kind = "classifier" if step.node.layer == graph.classifier else "bias"
         elements[kind] += _fixed_elements(graph, step)
-    return _trained_kinds("bias", elements["bias"], accounting) | _trained_kinds(
-        "classifier", elements["classifier"], accounting
-    )
+    return {
+        "program": accounting.program_bytes,
+        **_trained_kinds("bias", elements["bias"], accounting),
+        **_trained_kinds("classifier", elements["classifier"], accounting),
+    }
 
 
 def _classifier_state(step_graph: StepGraph, accounting: Accounting) -> int:

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from kilotune.graph.node import Graph
-from kilotune.memory.ledger import Accounting, Layout, LedgerReport
+from kilotune.memory.accounting import Accounting
+from kilotune.memory.ledger import Layout, LedgerReport
 from kilotune.update_plan import ChannelSet, UpdatePlan
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from kilotune.errors import BudgetError, KilotuneError, RunError
 from kilotune.graph.node import Graph
-from kilotune.memory.ledger import Accounting, Layout, LedgerReport
+from kilotune.memory.accounting import Accounting
+from kilotune.memory.ledger import Layout, LedgerReport
 from kilotune.memory.survey import survey_report
 from kilotune.policies import POLICIES, make
 from kilotune.policies.base import PASSES, Bound, Policy, State, Task

@@ -4,6 +4,7 @@ from kilotune.graph.keeping import ways_of
 from kilotune.graph.node import Graph
 from kilotune.memory.cost import chosen_cost
 from kilotune.memory.ledger import Layout, LedgerReport
+from kilotune.memory.streaming import trades
 from kilotune.report.picture import picture, step_name
 from kilotune.report.table import text_table
 from kilotune.units import format_bytes, kib
@@ -59,9 +60,20 @@ def account_text(graph: Graph, plan: UpdatePlan, layout: Layout, report: LedgerR
             layers_text(graph, plan, report),
             fixed_text(graph, plan),
             ledgers_text(layout, report),
+            *streaming_text(layout),
             picture(layout, plan),
         ]
     )
+
+
+def streaming_text(layout: Layout) -> list[str]:
+    """A row for each streamed segment: bytes at its fullest step if run plainly and as it runs, and what that costs."""
+    rows = [
+        (trade.layer, trade.direction, ", ".join(trade.modes), trade.plain_bytes, trade.bytes, trade.extra_macs)
+        for trade in trades(layout.timeline)
+    ]
+    header = ["streamed from", "pass", "mode", "plain B", "B", "extra multiply-adds"]
+    return [text_table(header, rows, n_left=3)] if rows else []
 
 
 def head_room_text(budget_bytes: int, worst_bytes: int) -> str:

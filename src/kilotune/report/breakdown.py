@@ -2,8 +2,8 @@
 
 from kilotune.graph.backward import StepGraph, whole_classifier
 from kilotune.graph.node import Graph
+from kilotune.memory.accounting import OPTIMIZER_SLOTS, Accounting
 from kilotune.memory.cost import chosen_cost
-from kilotune.memory.ledger import OPTIMIZER_SLOTS, Accounting
 from kilotune.update_plan import UpdatePlan
 
 # How ``graph.backward`` calls what is kept -> how it is shown.

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from kilotune.graph.node import BatchNorm, Conv2d, FoldedNorm, Linear
-from kilotune.memory.ledger import Accounting, ledger
+from kilotune.memory.accounting import Accounting
+from kilotune.memory.ledger import ledger
 from kilotune.memory.measure import saved_by_layer, saved_bytes
 from kilotune.ops.prepare import Step
 from kilotune.policies.fit import Selector

@@ -35,8 +35,8 @@ def picture(layout: Layout, plan: UpdatePlan, width: int = 64, height: int = 48)
 def step_name(layout: Layout, step: int) -> str:
     """``forward features.3.conv.0``: what happens at a step, with the module path where the node has one."""
     name = layout.timeline.names[step]
-    direction, _, node = name.partition(" ")
-    return f"{direction} {layout.graph.node[node].layer or node}" if node else name
+    direction, _, node = name.rpartition(" ")
+    return f"{direction} {layout.graph.node[node].layer or node}" if direction else name
 
 
 def _shorten(name: str) -> str:

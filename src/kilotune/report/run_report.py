@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from kilotune.errors import RunError, TrainingError
 from kilotune.graph.capture import capture
 from kilotune.graph.node import Graph
-from kilotune.memory.ledger import Accounting, ledger
+from kilotune.memory.accounting import Accounting
+from kilotune.memory.ledger import ledger
 from kilotune.report import plots
 from kilotune.report.breakdown import breakdown
 from kilotune.report.compare import read_runs

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from kilotune.errors import BudgetError, KilotuneError
 from kilotune.graph.keeping import reads_image
 from kilotune.graph.node import Graph
-from kilotune.memory.ledger import Accounting
+from kilotune.memory.accounting import Accounting
 from kilotune.ops.prepare import prepare
 from kilotune.policies import make
 from kilotune.policies.fit import Selector

@@ -1,4 +1,4 @@
-"""Optimisers by name; what each keeps per trained number is in ``memory.ledger.OPTIMIZER_SLOTS``."""
+"""Optimisers by name; what each keeps per trained number is in ``memory.accounting.OPTIMIZER_SLOTS``."""
 
 from collections.abc import Callable, Iterable
 from functools import partial

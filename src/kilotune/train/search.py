@@ -11,7 +11,7 @@ import torch
 from kilotune.data.images import Split
 from kilotune.errors import PlanError
 from kilotune.graph.capture import capture
-from kilotune.memory.ledger import Accounting
+from kilotune.memory.accounting import Accounting
 from kilotune.policies.base import Task
 from kilotune.policies.contributions import RATIOS, Contributions, Score
 from kilotune.policies.evolve import Evolution, Problem, evolve

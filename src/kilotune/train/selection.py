@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kilotune.graph.node import Graph
-from kilotune.memory.ledger import Accounting
+from kilotune.memory.accounting import Accounting
 from kilotune.memory.survey import survey_plan
 from kilotune.policies import make
 from kilotune.policies.base import PASSES, Observation

@@ -1,0 +1,152 @@
+"""Which blocks run plainly and which are streamed: the fullest step as small as possible, then as many as may run plainly."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from kilotune.graph.backward import StepGraph
+from kilotune.memory.lifetime import Timeline
+from kilotune.memory.segments import Block, Mode, Segment, chain_from_input, find_blocks
+
+MOST_EXTRA = 1 / 8
+"""Rows are made again for at most this part of the forward pass's multiply-adds."""
+
+_IMAGE_BYTES = 1
+
+
+class Trade(NamedTuple):
+    """What streaming one segment does: bytes alive at its fullest step, run plainly and as it runs, and multiply-adds."""
+
+    layer: str
+    direction: str
+    modes: tuple[Mode, ...]
+    plain_bytes: int
+    bytes: int
+    extra_macs: int
+
+
+class _Peaks(NamedTuple):
+    """Most bytes alive before and after channels start to be kept; the second leave less room."""
+
+    before: int
+    after: int
+
+    def within(self, other: "_Peaks") -> bool:
+        return self.before <= other.before and self.after <= other.after
+
+
+def stream(step_graph: StepGraph, element_bytes: int = 4, compressed: frozenset[str] = frozenset()) -> Timeline:
+    """The timeline of a device that sees one sample at a time, in which blocks are streamed where that saves memory.
+
+    A block is streamed if the fullest step before the first kept channels, or after, would be fuller without.
+    compressed: layers that keep their input in a way for which it has to be there as a whole.
+    """
+    return _Search(step_graph, element_bytes, compressed).run()
+
+
+def trades(timeline: Timeline) -> tuple[Trade, ...]:
+    """What each streamed segment of ``timeline`` does, forward pass first."""
+    plain = Timeline(timeline.step_graph, timeline.batch, timeline.element_bytes)
+    before, now = live_bytes(plain), live_bytes(timeline)
+    rows = []
+    for direction, segments in (("forward", timeline.forward), ("backward", timeline.backward)):
+        for segment in segments:
+            theirs = plain.forward_at if direction == "forward" else plain.backward_at
+            ours = timeline.forward_at if direction == "forward" else timeline.backward_at
+            fullest = max(int(before[theirs[node.name]]) for node in segment.nodes if node.name in theirs)
+            alive = int(now[ours[segment.output.name]])
+            extra = segment.extra_macs if direction == "forward" else 0
+            rows.append(Trade(segment.nodes[0].layer, direction, segment.modes, fullest, alive, extra))
+    return tuple(rows)
+
+
+def live_bytes(timeline: Timeline) -> np.ndarray:
+    """Bytes alive at each step (steps,), kept channels excluded."""
+    change = np.zeros(len(timeline.names) + 1, dtype=np.int64)
+    for buffer in timeline.buffers:
+        change[buffer.first] += buffer.nbytes
+        change[buffer.last + 1] -= buffer.nbytes
+    return change.cumsum()[:-1]
+
+
+@dataclass(frozen=True)
+class _Choice:
+    front: Segment | None
+    forward: tuple[Block, ...]
+    backward: tuple[Block, ...]
+
+
+def _by_rows(block: Block) -> tuple[Mode, ...]:
+    return ("lines", "again") if block.head else ("again",)
+
+
+def _without(blocks: tuple[Block, ...], block: Block) -> tuple[Block, ...]:
+    return tuple(one for one in blocks if one is not block)
+
+
+class _Search:
+    def __init__(self, step_graph: StepGraph, element_bytes: int, compressed: frozenset[str]):
+        self.step_graph = step_graph
+        self.plain = Timeline(step_graph, 1, element_bytes)
+        self.steps = {step.node.name: step for step in step_graph.steps}
+        whole = {kept.root for kept in step_graph.kept if kept.form == "value"}
+        self.blocks = [
+            block
+            for block in find_blocks(step_graph.graph)
+            if not whole & set(block.inner) and not compressed & {node.layer for node in block.nodes}
+        ]
+
+    def run(self) -> Timeline:
+        """Stream everything, then let run plainly what does not make the fullest step fuller, small maps first."""
+        backward = tuple(block for block in self.blocks if self._runs_backward(block))
+        fronts = [_Choice(front, self._behind(front), backward) for front in self._fronts()]
+        peaks = [self._peaks(choice) for choice in fronts]
+        least = min(peaks)
+        fitting = [choice for choice, found in zip(fronts, peaks, strict=True) if found.within(least)]
+        choice = min(fitting, key=lambda one: one.front.extra_macs if one.front else 0)
+        for block in reversed(self.blocks):
+            choice = self._simpler(choice, replace(choice, backward=_without(choice.backward, block)))
+            choice = self._simpler(choice, replace(choice, forward=_without(choice.forward, block)))
+        return self._timeline(self._simpler(choice, _Choice(None, (), ())))
+
+    def _simpler(self, choice: _Choice, simpler: _Choice) -> _Choice:
+        return simpler if self._peaks(simpler).within(self._peaks(choice)) else choice
+
+    def _fronts(self) -> Iterator[Segment | None]:
+        """Ways to start: row by row from the image through one block or more, none of which runs backward."""
+        yield None
+        chain = chain_from_input(self.step_graph.graph, self.blocks)
+        for length in range(1, len(chain) + 1):
+            blocks = chain[:length]
+            if any(node.name in self.steps for block in blocks for node in block.nodes):
+                return
+            for modes in product(*(_by_rows(block) for block in blocks)):
+                segment = Segment(blocks, modes, as_bytes=True)
+                if segment.extra_macs <= MOST_EXTRA * self.step_graph.graph.macs:
+                    yield segment
+
+    def _behind(self, front: Segment | None) -> tuple[Block, ...]:
+        return tuple(block for block in self.blocks if front is None or block not in front.blocks)
+
+    def _runs_backward(self, block: Block) -> bool:
+        """Whether there is a gradient of middle channels, and the kernels can pass it on."""
+        head = block.head and self.steps.get(block.head.name)
+        return block.depthwise.name in self.steps and (not head or block.is_pointwise)
+
+    def _timeline(self, choice: _Choice) -> Timeline:
+        forward = tuple(Segment((block,), ("channels",)) for block in choice.forward)
+        return replace(
+            self.plain,
+            forward=((choice.front, *forward) if choice.front else forward),
+            backward=tuple(Segment((block,), ("channels",)) for block in choice.backward),
+            image_bytes=_IMAGE_BYTES if choice.front else None,
+        )
+
+    def _peaks(self, choice: _Choice) -> _Peaks:
+        timeline = self._timeline(choice)
+        live = live_bytes(timeline)
+        born = timeline.forward_at[self.step_graph.steps[-1].node.name] if self.step_graph.steps else len(live)
+        return _Peaks(int(live[:born].max(initial=0)), int(live[born:].max(initial=0)))
