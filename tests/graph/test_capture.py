@@ -149,7 +149,22 @@ def _written_into(head, x):
     return head(x.flatten(1)) + places
 
 
+def _overwritten_part(head, x):
+    y = x + 1
+    y[:, :2].mul_(3)
+    return head(y.flatten(1))
+
+
+def _overwritten_under_a_view(head, x):
+    y = x + 1
+    flat = y.flatten(1)
+    y.relu_()
+    return head(flat)
+
+
 REFUSED = {
+    "overwritten that are read under another name": _overwritten_part,
+    "read under another name later": _overwritten_under_a_view,
     "return one tensor of logits": lambda head, x: (head(x.flatten(1)), x),
     "treat every example alike": lambda head, x: head(x[:1].flatten(1)),
     "a mean over the batch": lambda head, x: head((x - x.mean(0, keepdim=True)).flatten(1)),

@@ -153,6 +153,10 @@ class _Lowering:
         try:
             if self.known.compute(fx_node, name, _mutates(fx_node)):
                 return
+            if _mutates(fx_node) and _is_read_elsewhere(fx_node):
+                raise Refused(
+                    "values are overwritten that are read under another name later; join the parts with torch.cat"
+                )
             if name not in LOWERINGS:
                 raise Refused(REWRITES.get(name, "rewrite it with the supported operations (docs/guides/supported.md)"))
             call = Call(
@@ -204,6 +208,29 @@ def _operation_name(fx_node: torch.fx.Node) -> str:
 def _mutates(fx_node: torch.fx.Node) -> bool:
     name = _full_name(fx_node)
     return name.startswith("aten::") and name.endswith("_") and not name.endswith("__")
+
+
+def _is_read_elsewhere(fx_node: torch.fx.Node) -> bool:
+    """Whether a view of what an operation in place writes to, or what that is a view of, is read after it."""
+    written = fx_node.args[0]
+    assert isinstance(written, torch.fx.Node)
+    base = written
+    while _is_view(base):
+        base = base.args[0]  # type: ignore[assignment]
+    aliases, found = [base], set()
+    while aliases:
+        alias = aliases.pop()
+        found.add(alias)
+        aliases += [user for user in alias.users if _is_view(user) and user.args[0] is alias]
+    return any(user > fx_node for alias in found - {written} for user in alias.users if alias < fx_node)
+
+
+def _is_view(fx_node: torch.fx.Node) -> bool:
+    target: Any = fx_node.target
+    if not isinstance(target, torch._ops.OpOverload) or not fx_node.args:
+        return False
+    returned = target._schema.returns
+    return len(returned) == 1 and returned[0].alias_info is not None and not _mutates(fx_node)
 
 
 def _results(fx_node: torch.fx.Node) -> list[TensorInfo]:
