@@ -65,6 +65,14 @@ def test_an_endless_loop_is_stopped(make_project, session):
         emulate(make_project(redraw="for (volatile int i = 0;; i++) { }"), BOARDS[M4F], RAM, session, timeout=1.0)
 
 
+def test_an_answer_that_breaks_off_is_said(make_project, session):
+    needs(M4F)
+    quits = "kt_board_exit(0)"
+    project = make_project(redraw=quits, before='#include "kt_board.h"\n')
+    with pytest.raises(EmulatorError, match="the firmware stopped before it was done, after 40 steps: loss"):
+        emulate(project, BOARDS[M4F], RAM, session)
+
+
 def test_codes_of_the_firmware_are_put_into_words(make_project, session):
     needs(M4F)
     with pytest.raises(EmulatorError, match="start of the firmware failed: the weight store is corrupt"):

@@ -1,5 +1,6 @@
 """A session of the firmware under QEMU: built, run within its RAM limit, and what it found."""
 
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from kilotune.errors import EmulatorError
 
 TIMEOUT_SECONDS = 600.0
 _FAULT, _FAILED = 3, 5
+_ANSWER = re.compile(r"(\w+) ([0-9a-f]{8})")
 _CODES = {
     -1: "a label is out of range",
     -2: "the weight store cannot be read or written",
@@ -142,10 +144,16 @@ def _reason(code: int, printed: str) -> str:
 def _parse(printed: str) -> Outcome:
     words: dict[str, list[int]] = {}
     for line in printed.splitlines():
-        key, *rest = line.split()
-        words.setdefault(key, []).append(int(rest[0], 16))
+        if found := _ANSWER.fullmatch(line.strip()):
+            words.setdefault(found[1], []).append(int(found[2], 16))
     losses = np.array(words.get("loss", []), np.uint32).view(np.float32)
-    return Outcome(tuple(losses.tolist()), words["before"][0], words["after"][0], words["hash"][0], words["stack"][0])
+    try:
+        return Outcome(
+            tuple(losses.tolist()), words["before"][0], words["after"][0], words["hash"][0], words["stack"][0]
+        )
+    except KeyError as error:
+        last = (printed.splitlines() or ["it said nothing"])[-1]
+        raise EmulatorError(f"the firmware stopped before it was done, after {len(losses)} steps: {last}") from error
 
 
 def _counts(path: Path) -> dict[str, Count]:

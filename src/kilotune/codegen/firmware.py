@@ -86,7 +86,10 @@ def build_host(project: Project, out: Path, compiler: str = "gcc") -> Path:
     """The same session as a program for this computer. Raises EmulatorError if the compiler is missing or complains."""
     path = out / "session"
     own = [BOARD_FILES / name for name in ("kt_session.c", "kt_external.c", "host.c")]
-    run_tool([compiler, *FLAGS, *_include(project), *project.sources, *own, "-o", path], "building for the host")
+    run_tool(
+        [compiler, *FLAGS, "-march=native", *_include(project), *project.sources, *own, "-o", path],
+        "building for the host",
+    )
     return path
 
 
