@@ -1,12 +1,17 @@
 """The channel table, against the layers one by one."""
 
+from functools import cache
+
 import numpy as np
 import pytest
+import torch
 
 from kilotune.errors import PlanError
+from kilotune.graph.capture import capture
 from kilotune.graph.way import Charge
-from kilotune.graph.ways import Int8
+from kilotune.graph.ways import Int8, parse_way
 from kilotune.memory.cost import ChannelTable, chosen_cost, unit_cost
+from kilotune.models import create
 from kilotune.update_plan import ChannelSet, Keep
 from tests.oracles.dense import everything
 from tests.oracles.modules import captured
@@ -81,3 +86,30 @@ def test_kept_compressed_costs_what_its_way_says(axis):
     chosen = chosen_cost(graph, ChannelSet("part", axis, (1, 4)), {"part": Int8()})
     assert chosen.kept == {"in": 2 * 10, "out": 8 * 10}[axis]
     assert chosen.weights == 2 * cost.weight
+
+
+# MiB of the last 2 and 4 convolutions' inputs at 224x224, batch 128 (arXiv 2411.06346, tables 2 and 3; notes, section 7.6).
+PUBLISHED_MIB = {
+    ("mobilenet_v2_w1.0", "exact"): (30.63, 57.42),
+    ("mobilenet_v2_w1.0", "filter:2"): (10.00, 18.75),
+    ("mobilenet_v2_w1.0", "filter:7"): (0.63, 1.17),
+    ("mcunet_in1", "exact"): (27.56, 39.05),
+    ("mcunet_in1", "filter:2"): (9.00, 12.75),
+    ("mcunet_in1", "filter:7"): (0.56, 0.80),
+}
+
+
+@cache
+def at_224(name):
+    return capture(create(name, classes=10), torch.zeros(1, 3, 224, 224))
+
+
+@pytest.mark.parametrize(("name", "way"), PUBLISHED_MIB)
+def test_published_memory_of_kept_inputs(name, way):
+    """HOSVD's accounting: float32, the whole batch, conv inputs only, 2^20 bytes; printed with two decimals."""
+    graph = at_224(name)
+    ways = {} if way == "exact" else {layer.name: parse_way(way) for layer in graph.body}
+    for n_layers, published in zip((2, 4), PUBLISHED_MIB[name, way], strict=True):
+        sets = [ChannelSet(layer.name, "in", tuple(range(layer.in_channels))) for layer in graph.body[-n_layers:]]
+        mib = sum(chosen_cost(graph, chosen, ways, batch=128).kept for chosen in sets) * 4 / 2**20
+        assert mib == pytest.approx(published, abs=0.006)
