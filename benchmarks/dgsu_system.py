@@ -62,7 +62,7 @@ RECOVERY = {"recover": "cifar10", "train_limit": 16_000, "recover_epochs": 4, "t
 
 FIRST = 11  # The first block that is trained: 30 of 52 layers are before it.
 VIEWS = 1
-TRAIN = 20_000  # Training images, balanced; as many as two cores that others share go through.
+TRAIN = 10_000  # Training images, balanced; as many as two cores that others share go through.
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Row:
 
 
 DGSU = {"frozen": 30 / 52, "n_stages": 4, "decay": 0.5, "turns": 4, "traversal": "strided"}
-SHORT = Row(images=3_000, epochs=2)
+SHORT = Row(images=4_000, epochs=2)
 ROWS = {
     "dgsu": Row(watched=True),
     **{
