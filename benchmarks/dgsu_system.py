@@ -75,24 +75,24 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     dynamic: bool = True
     images: int = TRAIN
-    epochs: int = 4
+    epochs: int = 2
     lr: float = 0.1
     seed: int = 0
     watched: bool = False
 
 
 DGSU = {"frozen": 30 / 52, "n_stages": 4, "decay": 0.5, "turns": 4, "traversal": "strided"}
-SHORT = Row(images=4_000, epochs=2)
+SHORT, LONG = Row(images=4_000), Row(watched=True)
 ROWS = {
-    "dgsu": Row(watched=True),
+    "dynamic": LONG,
+    "fixed": replace(LONG, dynamic=False),
+    **{f"dynamic, 4,000 images, seed {seed}": replace(SHORT, seed=seed) for seed in range(3)},
+    **{f"fixed, 4,000 images, seed {seed}": replace(SHORT, seed=seed, dynamic=False) for seed in range(3)},
     **{
-        f"{name}, seed {seed}": replace(row, seed=seed)
+        f"largest norm, 4,000 images, seed {seed}": replace(
+            SHORT, seed=seed, dynamic=False, options={"traversal": "largest"}
+        )
         for seed in range(3)
-        for name, row in {
-            "dynamic": SHORT,
-            "fixed, drawn once": replace(SHORT, dynamic=False),
-            "fixed, largest norm": replace(SHORT, dynamic=False, options={"traversal": "largest"}),
-        }.items()
     },
 }
 
