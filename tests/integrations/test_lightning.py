@@ -104,6 +104,26 @@ def test_a_checkpoint_is_the_ordinary_modules(tmp_path):
         torch.testing.assert_close(saved[f"net.{name}"], tensor, rtol=0, atol=0)
 
 
+def test_a_run_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(tmp_path):
+    def trained(folder, epochs, **more):
+        module = Classifier()
+        sparse = SparseUpdate("net", X[:1], budget=5000, ledger="selection", policy="medyate", optimizer="momentum")
+        saving = pl.callbacks.ModelCheckpoint(tmp_path / folder, every_n_epochs=1, save_top_k=-1)
+        trainer = pl.Trainer(
+            max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=[sparse, saving],
+        )  # fmt: skip
+        trainer.fit(module, DataLoader(TensorDataset(X, Y), batch_size=4), **more)
+        return module, saving.best_model_path
+
+    whole, _ = trained("whole", 4)
+    _, checkpoint = trained("half", 2)
+    again, _ = trained("again", 4, ckpt_path=checkpoint)
+    assert again.plans == whole.plans[6:]
+    for name, tensor in whole.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], tensor, rtol=0, atol=0)
+
+
 def test_a_submodule_that_is_not_there(tmp_path):
     trainer = pl.Trainer(
         accelerator="cpu",

@@ -216,6 +216,25 @@ def test_the_model_stays_as_it_is_until_sync(channels_last):
     assert shared == [not channels_last, True, True]  # The copies are given up again.
 
 
+def test_its_state_is_that_of_the_users_module(model, step):
+    names = set(model.state_dict())
+    with torch.no_grad():
+        for parameter in step.parameters():
+            parameter += 1
+    state = {name: tensor.clone() for name, tensor in step.state_dict().items()}
+    assert set(state) == names
+    x, _ = images()
+    tuned = step(x)
+    with torch.no_grad():
+        for parameter in step.parameters():
+            parameter += 1
+    assert not torch.equal(step(x), tuned)
+    step.load_state_dict(state)
+    assert torch.equal(step(x), tuned)
+    with pytest.raises(RuntimeError, match=r"Missing key.*0.weight"):
+        step.load_state_dict({name: tensor for name, tensor in state.items() if name != "0.weight"})
+
+
 def test_a_new_step_on_the_trained_model_continues_bit_for_bit(model, step):
     x, y = images()
     optimizer = torch.optim.SGD(step.parameters(), lr=0.1)

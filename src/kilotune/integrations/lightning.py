@@ -18,8 +18,8 @@ class SparseUpdate(Callback):
 
     submodule: its name in the LightningModule; it is called with batches like ``example`` (n, c, h, w). From ``setup``
     until training ends it is the prepared module, so that ``configure_optimizers`` sees the live parameters only; then the
-    trained network is back in its place. Checkpoints hold the whole network under its own names; to go on training from
-    one, load it into the LightningModule first (``fit(ckpt_path=...)`` would meet other parameter names).
+    trained network is back in its place. Checkpoints hold the whole network under its own names, and ``fit(ckpt_path=...)``
+    goes on from one as if it had never stopped.
     fields: as for ``Redrawing``; ``optimizer`` names what ``configure_optimizers`` returns ("sgd" unless said otherwise).
     """
 
@@ -58,15 +58,14 @@ class SparseUpdate(Callback):
         figures = structs.asdict(self._active.figures())
         pl_module.log_dict({f"kilotune/{name}": float(value) for name, value in figures.items()})
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """The whole network under its own names instead of the live slices."""
-        if self.redrawing is None:
-            return
-        start, state = f"{self._submodule}.", checkpoint["state_dict"]
-        for name in [name for name in state if name.startswith(start)]:
-            del state[name]
-        network = self.redrawing.step.sync().state_dict()
-        state.update({f"{start}{name}": tensor.clone() for name, tensor in network.items()})
+    def state_dict(self) -> dict[str, Any]:
+        """For checkpoints: the present plan, and how its policy goes on."""
+        return {} if self.redrawing is None else self.redrawing.state()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Train what was trained when the checkpoint was written, so that the optimiser's state fits."""
+        if state_dict:
+            self._active.restore(state_dict)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the trained network back."""

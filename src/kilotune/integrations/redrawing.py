@@ -14,6 +14,7 @@ from kilotune.train.observer import OBSERVERS
 from kilotune.train.recipe import Recipe
 from kilotune.train.record import LedgerFigures
 from kilotune.train.selection import Selection
+from kilotune.update_plan import UpdatePlan
 
 
 class Redrawing:
@@ -53,6 +54,16 @@ class Redrawing:
     def before_update(self) -> None:
         """Take in the gradients that the optimiser is about to use."""
         self._observer.after_gradient()
+
+    def state(self) -> dict[str, Any]:
+        """What ``restore`` needs besides the state of ``step``, as plain JSON data; what was observed is handed over."""
+        self._observer.after_training()
+        return {"plan": self.selection.plan.to_json(), "selection": self.selection.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` was taken, before there is an optimiser. Raises RunError if it is of another budget."""
+        self.selection.restore(UpdatePlan.from_json(state["plan"]), state["selection"])
+        self.step.replan(self.selection.plan)
 
     def figures(self) -> LedgerFigures:
         """Both ledgers of the present plan, and the worst case over all draws."""

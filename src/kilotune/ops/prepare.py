@@ -1,7 +1,7 @@
 """A captured network and a plan as a trainable module: small live parameters, nothing else kept or computed."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,7 @@ class Step(nn.Module):
         self._weights = {node.name: self._running_weights(node.op) for node in graph.nodes}
         self._make_constants()
         self.live: dict[str, nn.Parameter] = {}
+        self._live_weights: dict[str, LiveWeight] = {}
         self.memories: dict[str, Memory] = {}
         self._build(plan)
 
@@ -124,6 +125,35 @@ class Step(nn.Module):
         self._build(UpdatePlan(classifier=False))
         return model
 
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        """The state is that of the user's module under its own names, with what was trained so far."""
+        state = self.sync().state_dict(keep_vars=keep_vars)
+        destination.update({f"{prefix}{name}": tensor for name, tensor in state.items()})
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Into the user's module; the live parameters are made anew, so no optimiser may hold the old ones yet."""
+        own = {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
+        found = self.model.load_state_dict(own, strict=False)
+        missing_keys += [f"{prefix}{name}" for name in found.missing_keys]
+        unexpected_keys += [f"{prefix}{name}" for name in found.unexpected_keys]
+        self._run_what_the_model_has()
+
+    def _run_what_the_model_has(self) -> None:
+        self._weights = {node.name: self._running_weights(node.op) for node in self.graph.nodes}
+        self._make_constants()
+        self.live, self._live_weights = {}, {}
+        self._build(self.plan)
+        self.train(self.training)
+
     def beside(self, plan: UpdatePlan) -> "Step":
         """Another trainable module on the same model in its present state, in the same arithmetic."""
         return Step(self.sync(), self.graph, plan, self._dtype, self._layout is torch.channels_last)
@@ -192,7 +222,7 @@ class Step(nn.Module):
         if classifier is not None:
             chosen[classifier.layer] = classifier
         self._own_what_is_trained(set(chosen), biases)
-        old_live, old_weights = self.live, getattr(self, "_live_weights", {})
+        old_live, old_weights = self.live, self._live_weights
         self.live = {}
         self._live_weights = {
             layer.name: self._live_weight(layer.name, chosen[layer.name], old_weights)
