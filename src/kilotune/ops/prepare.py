@@ -51,12 +51,8 @@ class Step(nn.Module):
         self._logits = torch.promote_types(dtype, torch.float32)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._tensors = {name: t.detach() for name, t in [*model.named_parameters(), *model.named_buffers()]}
-        self._weights = {node.name: self._running_weights(node.op) for node in graph.nodes}
-        self._make_constants()
-        self.live: dict[str, nn.Parameter] = {}
-        self._live_weights: dict[str, LiveWeight] = {}
         self.memories: dict[str, Memory] = {}
-        self._build(plan)
+        self._run_what_the_model_has()
 
     @property
     def model(self) -> nn.Module:
@@ -130,17 +126,9 @@ class Step(nn.Module):
         state = self.sync().state_dict(keep_vars=keep_vars)
         destination.update({f"{prefix}{name}": tensor for name, tensor in state.items()})
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Into the user's module; the live parameters are made anew, so no optimiser may hold the old ones yet."""
+        _, _, missing_keys, unexpected_keys, _ = rest
         own = {name.removeprefix(prefix): tensor for name, tensor in state_dict.items() if name.startswith(prefix)}
         found = self.model.load_state_dict(own, strict=False)
         missing_keys += [f"{prefix}{name}" for name in found.missing_keys]
@@ -150,7 +138,8 @@ class Step(nn.Module):
     def _run_what_the_model_has(self) -> None:
         self._weights = {node.name: self._running_weights(node.op) for node in self.graph.nodes}
         self._make_constants()
-        self.live, self._live_weights = {}, {}
+        self.live: dict[str, nn.Parameter] = {}
+        self._live_weights: dict[str, LiveWeight] = {}
         self._build(self.plan)
         self.train(self.training)
 
