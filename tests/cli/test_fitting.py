@@ -32,12 +32,9 @@ def largest_by_trying_all(network, budget_bytes, policy, ceiling, share):
     """The rule as the help text has it, size by size."""
     best = None
     for candidate in sorted({*range(SIDE_STEP, ceiling + 1, SIDE_STEP), ceiling}):
-        try:
-            fitting = Fitting(Task.of(network.capture((1, candidate, candidate))), make(policy), Accounting())
-            size = fitting.largest(Budget(budget_bytes, "total"))
-        except BudgetError:
-            continue
-        if 4 * fitting.bound(size).elements >= share * budget_bytes:
+        fitting = Fitting(Task.of(network.capture((1, candidate, candidate))), make(policy), Accounting())
+        size = fitting.largest(Budget(budget_bytes, "total"))
+        if size is not None and 4 * fitting.bound(size).elements >= share * budget_bytes:
             best = candidate
     return best
 

@@ -104,10 +104,10 @@ class Fitter:
         if graph is None:
             return False
         fitting = Fitting(Task.of(graph, self.ranking, self.keep), self.policy, self.accounting)
-        try:
-            spent = fitting.bound(fitting.largest(self.budget)).elements
-        except BudgetError:
+        size = fitting.largest(self.budget)
+        if size is None:
             return True
+        spent = fitting.bound(size).elements
         most = fitting.bound(self.policy.sizes(fitting.task)[-1]).elements
         return spent * self.accounting.element_bytes < min(
             share * self.budget.nbytes, most * self.accounting.element_bytes

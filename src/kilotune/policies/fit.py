@@ -83,14 +83,8 @@ class Fitting:
             return bound.elements * self.accounting.element_bytes
         return self._worst(bound).total_bytes
 
-    def largest(self, budget: Budget) -> int:
-        """The largest size that fits. Raises BudgetError, saying what would, if none does."""
-        size = self._largest(budget)
-        if size is None:
-            raise BudgetError(self._advice(budget))
-        return size
-
-    def _largest(self, budget: Budget) -> int | None:
+    def largest(self, budget: Budget) -> int | None:
+        """The largest size that fits; None if none does."""
         for run in reversed(self.policy.runs(self.task)):
             if run and self.cost(run[0], budget) <= budget.nbytes:
                 return self._last_that_fits(run, budget)
@@ -110,10 +104,10 @@ class Fitting:
         The ``selection`` ledger does not see how deep gradients go, so under it no layer is left out.
         """
         sizes = self.policy.sizes(self.task)
-        if budget.ledger == "selection" or (len(sizes) and self._largest(budget) == sizes[-1]):
+        if budget.ledger == "selection" or (len(sizes) and self.largest(budget) == sizes[-1]):
             return self
         fronts = [replace(self, task=replace(self.task, front=front)) for front in self.policy.fronts(self.task)]
-        largest = [fitting._largest(budget) or 0 for fitting in fronts]
+        largest = [fitting.largest(budget) or 0 for fitting in fronts]
         return next(fitting for fitting, size in zip(fronts, largest, strict=True) if size >= WORTH * max(largest))
 
     def least(self, budget: Budget) -> int | None:
@@ -122,7 +116,8 @@ class Fitting:
         costs = [one.cost(run[0], budget) for one in fronts for run in self.policy.runs(one.task) if run]
         return min(costs, default=None)
 
-    def _advice(self, budget: Budget) -> str:
+    def advice(self, budget: Budget) -> str:
+        """What to say where nothing fits: the smallest budget that would do, and the policies that fit this one."""
         least = self.least(budget)
         needs = "has nothing to train" if least is None else f"needs at least {format_bytes(least)}"
         shape = "x".join(map(str, self.task.graph.input.shape[1:]))
@@ -171,7 +166,10 @@ class Selector:
         """
         task = Task.of(graph, ranking, keep)
         fitting = Fitting(task, policy, accounting or Accounting()).without_front(budget)
-        return cls(fitting, fitting.largest(budget), Pcg32(seed))
+        size = fitting.largest(budget)
+        if size is None:
+            raise BudgetError(fitting.advice(budget))
+        return cls(fitting, size, Pcg32(seed))
 
     @property
     def policy(self) -> Policy:
