@@ -19,6 +19,7 @@ COMMANDS = {
     "plan": ("kilotune.cli.plan", "What a policy trains inside a memory budget, and what that costs, byte by byte."),
     "ledger": ("kilotune.cli.ledger", "What a plan file costs on a network."),
     "rank": ("kilotune.cli.rank", "Measure which layers matter (RGN and LaRa) and save the ranking."),
+    "calibrate": ("kilotune.cli.calibrate", "Find the ranks at which ASI keeps inputs, under a budget."),
     "prune": ("kilotune.cli.prune", "Make a pretrained network narrower, once, before it is fine-tuned."),
     "search": ("kilotune.cli.search", "Search for the layers and ratios of a Sparse Update scheme under a budget."),
     "finetune": ("kilotune.cli.finetune", "Fine-tune a network on a data set inside a memory budget."),
