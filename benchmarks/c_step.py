@@ -3,8 +3,8 @@
     python benchmarks/c_step.py [--threads 1]
 
 MobileNetV2-w0.35 at 128x128, ten classes; every layer's weight and bias ("dense"), the last 22 layers, and the forward pass.
-"Stock" is the module with ``requires_grad`` on those tensors, batch norm in eval mode, SGD. Times are those of the processor, the best of ten averages over five steps;
-with one thread that is the time it takes on an idle machine.
+"Stock" is the module with ``requires_grad`` on those tensors, batch norm in eval mode, SGD. Times are those of the processor,
+the best of ten averages over five steps; with one thread that is the time it takes on an idle machine.
 """
 
 import argparse
