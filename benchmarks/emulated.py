@@ -33,8 +33,8 @@ CASES = {
             *("--policy", "medyate", "--budget", "250KiB", "--lr", "0.02"),
         ),
         (
-            *("--data", "vww96", "--samples", "400", "--test-samples", "200"),
-            *("--epochs", "2", "--batch-size", "8"),
+            *("--data", "vww96", "--samples", "300", "--test-samples", "100"),
+            *("--epochs", "1", "--batch-size", "4"),
             "--ram",
             "256KiB",
         ),

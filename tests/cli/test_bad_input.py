@@ -218,6 +218,15 @@ CASES = {
     "eval: no run": Case(("eval", "nowhere", "--data", "data.npz"), 1, "nowhere is not a run folder"),
     "eval: corrupt record": Case(("eval", "old", "--data", "data.npz"), 1, "old/run.json is not the record of a run"),
     "eval: no data": Case(("eval", "old"), 2, "Missing option '--data'"),
+    "emulate: unknown board": Case(
+        ("emulate", "nowhere", "--data", "data.npz", "--board", "uno"),
+        1,
+        "there is no board 'uno'; choose from mps2-an386",
+    ),
+    "emulate: no project": Case(("emulate", "nowhere", "--data", "data.npz"), 1, "nowhere is not an exported project"),
+    "emulate: unreadable limit": Case(
+        ("emulate", "nowhere", "--data", "data.npz", "--ram", "lots"), 2, "cannot read 'lots' as an amount of memory"
+    ),
     "fetch: unknown name": Case(
         ("fetch", "imagenet"), 1, "nothing to download is called 'imagenet'; known are cifar10"
     ),
