@@ -64,7 +64,32 @@ def step_cost() -> str:
     return "\n".join(rows)
 
 
-TABLES = {"main_job": main_job, "compare_methods": compare_methods, "step_cost": step_cost}
+def emulated() -> str:
+    """An ImageNet network that learns on an emulated board."""
+    result = _read("emulated_vww")
+    [(board, found)] = result["boards"].items()
+    loss = found["loss"]
+    quarter = len(loss) // 4
+    first, last = sum(loss[:quarter]) / quarter, sum(loss[-quarter:]) / quarter
+    counts = found["instructions"]
+    return "\n".join(
+        [
+            f"| {board} (Cortex-M4F), RAM limit {found['ram_limit_bytes']:,} B | |",
+            "|---|---|",
+            f"| accuracy on {found['n_test']} test images, before and after | {found['accuracy_before']:.1%} → "
+            f"**{found['accuracy_after']:.1%}** |",
+            f"| loss, first and last quarter of {len(loss)} steps | {first:.3f} → {last:.3f} |",
+            f"| RAM: arena, other data, stack (used) | {found['arena_bytes']:,} + "
+            f"{found['ram_bytes'] - found['arena_bytes'] - found['stack_bytes']:,} + {found['stack_bytes']:,} "
+            f"({found['stack_high_water_bytes']:,}) B |",
+            f"| flash: code and weights | {found['text_bytes']:,} B |",
+            f"| instructions: forward, training step | {counts['forward'] / 1e6:.1f} M, {counts['step'] / 1e6:.1f} M |",
+            f"| hash of the trained weights, also of the same C on a PC | {found['weights_hash']} |",
+        ]
+    )
+
+
+TABLES = {"main_job": main_job, "compare_methods": compare_methods, "step_cost": step_cost, "emulated": emulated}
 
 
 def with_tables(text: str) -> str:
