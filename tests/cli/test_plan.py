@@ -155,11 +155,11 @@ def test_a_way_of_keeping_makes_room(kilotune, folder):
     assert kept["worst_case"]["total_bytes"] <= 9 * 1024
 
 
-def test_a_firmware_shows_what_it_streams(kilotune):
+def test_a_firmware_shows_what_it_streams(kilotune, folder):
     """Bytes of both ways at the fullest step of each segment; the program's own bytes are part of the total."""
     options = [
         "--budget",
-        "256KiB",
+        "512KiB",
         "--classes",
         "10",
         "--input",
@@ -178,5 +178,6 @@ def test_a_firmware_shows_what_it_streams(kilotune):
     assert first["bytes"] < first["plain_bytes"] / 4
     assert firmware["worst_case"]["total_bytes"] < plain["worst_case"]["total_bytes"]
     assert firmware["total"]["by_kind"]["program"] == 3 * 1024
-    text = kilotune("plan", "mobilenet_v2_w0.35_mix", *options, "--streamed").stdout
+    text = kilotune("plan", "mobilenet_v2_w0.35_mix", *options, "--streamed", "--svg", "arena.svg").stdout
     assert f"{first['plain_bytes']:,}" in text
+    assert Path("arena.svg").read_text().startswith("<svg")

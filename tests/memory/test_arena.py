@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kilotune.memory.arena import pack
+from kilotune.memory.arena import Arena, pack
 from kilotune.memory.buffer import Buffer
 
 N_STEPS = 12
@@ -44,6 +44,30 @@ def test_order_of_the_buffers_does_not_matter(some, random):
     shuffled = list(some)
     random.shuffle(shuffled)
     assert pack(some, N_STEPS).nbytes == pack(shuffled, N_STEPS).nbytes
+
+
+@given(buffers(), st.lists(st.integers(0, 40), min_size=N_STEPS, max_size=N_STEPS))
+def test_no_greedy_order_is_better_and_the_bound_holds(some, above):
+    """Largest first, the usual order, and what will lie above in view."""
+    above = 4 * np.array(above)
+    arena = pack(some, N_STEPS, above)
+    offsets: dict[int, int] = {}
+    for i in sorted(range(len(some)), key=lambda i: (-some[i].nbytes, some[i].first, -some[i].nbytes, some[i].name)):
+        places = [0, *(offsets[j] + some[j].nbytes for j in offsets)]
+        offsets[i] = min(
+            place
+            for place in places
+            if all(
+                not some[i].overlaps(some[j])
+                or place + some[i].nbytes <= offsets[j]
+                or offsets[j] + some[j].nbytes <= place
+                for j in offsets
+            )
+        )
+    greedy = Arena(tuple(some), tuple(offsets[i] for i in range(len(some))), N_STEPS)
+    assert (arena.extent + above).max() <= (greedy.extent + above).max()
+    assert (arena.extent + above).max() >= (arena.live + above).max()
+    assert arena.lower_bound == arena.live.max()
 
 
 def test_nothing_to_place():

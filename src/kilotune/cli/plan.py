@@ -45,6 +45,7 @@ def plan(
     streamed: options.Streamed = False,
     program: options.ProgramBytes = 0,
     out: Annotated[Path | None, typer.Option(help="Write the plan to this file, as JSON.")] = None,
+    svg: Annotated[Path | None, typer.Option(help="Draw who lives when, and where, to this file.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """What a policy trains inside a memory budget, and what that costs, byte by byte.
@@ -58,6 +59,7 @@ def plan(
     from kilotune.memory.accounting import Accounting
     from kilotune.policies import make
     from kilotune.policies.ranking import Ranking
+    from kilotune.report.arena_svg import arena_svg
     from kilotune.train.files import write_atomic
     from kilotune.update_plan import Budget
 
@@ -76,6 +78,8 @@ def plan(
     report = selector.layout.report(first)
     if out:
         write_atomic(out, first.to_json().encode())
+    if svg:
+        write_atomic(svg, arena_svg(selector.layout, first).encode())
     head = {"policy": selector.policy.name, "budget_bytes": budget, "ledger": ledger}
     result = head | _facts(selector, first, report) | _comparison(choices)
     if draws:

@@ -15,7 +15,7 @@ from kilotune.codegen.project import RUNTIME, write_sources
 from kilotune.deploy.describe import describe, lay_out
 from kilotune.errors import RunError
 from kilotune.graph.node import Dropout
-from kilotune.memory.ledger import Accounting
+from kilotune.memory.accounting import Accounting
 from kilotune.ops.prepare import Step
 from kilotune.train.loop import FineTuner
 from kilotune.train.recipe import Recipe
