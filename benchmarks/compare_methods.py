@@ -10,6 +10,7 @@ Finished runs are kept in ``--runs`` and not repeated; the table goes to ``bench
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -51,11 +52,11 @@ def recipes() -> dict[str, dict]:
     }  # fmt: skip
 
 
-def collect(records: dict[str, dict]) -> list[dict]:
+def collect(records: dict[str, dict], methods: Iterable[str], seeds: tuple[int, ...]) -> list[dict]:
     """One row a method: mean and standard deviation over the seeds, bytes, seconds, and each seed's figures."""
     rows = []
-    for method in METHODS:
-        runs = [records[key] for seed in SEEDS if (key := f"{method} {seed}") in records]
+    for method in methods:
+        runs = [records[key] for seed in seeds if (key := f"{method} {seed}") in records]
         if not runs:
             continue
         accuracy = [one["accuracy"] for one in runs]
@@ -81,7 +82,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows: list[dict] = []
     for records in carry_out(recipes(), arguments.runs, arguments.jobs):
-        rows = collect(records)
+        rows = collect(records, METHODS, SEEDS)
         write_results(RESULTS, {"budget_bytes": BUDGET_BYTES, "rows": rows})
         print(f"{len(records)}/{len(METHODS) * len(SEEDS)}", flush=True)
     for row in rows:

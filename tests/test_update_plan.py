@@ -79,7 +79,7 @@ def test_other_version_is_refused():
 def test_budget():
     assert Budget.parse("256KiB") == Budget(262_144, "total")
     assert str(Budget.parse(27_946 * 4, "selection")) == "111,784 B (109.2 KiB) selection"
-    with pytest.raises(PlanError, match="ledger 'flash' is unknown; choose 'total' or 'selection'"):
+    with pytest.raises(PlanError, match="ledger 'flash' is unknown; choose total, selection, parameters"):
         Budget.parse("1KiB", "flash")
     with pytest.raises(BudgetError, match="cannot read 'much'"):
         Budget.parse("much")

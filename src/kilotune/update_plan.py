@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -10,7 +10,7 @@ from kilotune.errors import PlanError
 from kilotune.units import format_bytes, parse_bytes
 
 Axis = Literal["in", "out"]
-Ledger = Literal["total", "selection"]
+Ledger = Literal["total", "selection", "parameters"]
 PLAN_VERSION = 1
 
 
@@ -35,14 +35,15 @@ class Keep(NamedTuple):
 
 @dataclass(frozen=True)
 class Budget:
-    """A number of bytes and what it counts: ``total`` RAM of a step, or the papers' ``selection`` accounting."""
+    """A number of bytes and what it counts: ``total`` RAM of a step, the ``selection`` accounting of TraDy (weights and inputs
+    of what is chosen), or its ``parameters`` only (arXiv 2312.05282)."""
 
     nbytes: int
     ledger: Ledger = "total"
 
     def __post_init__(self):
-        if self.ledger not in ("total", "selection"):
-            raise PlanError(f"ledger {self.ledger!r} is unknown; choose 'total' or 'selection'")
+        if self.ledger not in get_args(Ledger):
+            raise PlanError(f"ledger {self.ledger!r} is unknown; choose {', '.join(get_args(Ledger))}")
 
     @classmethod
     def parse(cls, amount: str | int, ledger: Ledger = "total") -> "Budget":

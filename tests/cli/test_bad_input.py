@@ -115,6 +115,22 @@ CASES = {
     "plan: k without a layer set": Case(
         (*FIT, "--budget", "8KiB", "--policy", "det_rgn", "--option", "k=3"), 1, "say layer_set=rgn or lara"
     ),
+    "plan: momentum of one": Case(
+        (*FIT, "--budget", "8KiB", "--policy", "velocity", "--option", "mu=1"), 1, "cannot take these options"
+    ),
+    "plan: threshold of zero": Case(
+        (*FIT, "--budget", "8KiB", "--policy", "neq", "--option", "eps=0"), 1, "cannot take these options"
+    ),
+    "plan: budget below one neuron": Case(
+        (*FIT, "--budget", "16", "--policy", "velocity", "--ledger", "parameters"),
+        1,
+        "(parameters ledger), the budget is",
+    ),
+    "finetune: fewer images than a policy looks at": Case(
+        (*TUNE, "--budget", "1MiB", "--policy", "velocity", "--option", "images=100"),
+        1,
+        "looks at 100 images after each epoch, the training data has 32; say images=32",
+    ),
     "plan: unknown layer set": Case(
         (*FIT, "--budget", "8KiB", "--policy", "trady", "--option", "layer_set=best"), 1, "cannot take these options"
     ),

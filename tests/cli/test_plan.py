@@ -89,6 +89,15 @@ def test_optimiser_batch_and_accumulation_are_counted(plan):
     assert expected.by_kind["classifier_optimizer"] == 2 * 4 * 39
 
 
+def test_a_budget_of_parameters(plan):
+    result = plan("--policy", "velocity", "--budget", "400", "--ledger", "parameters", "--draws", "9", "--json").json
+    assert result["parameters"]["bytes"] == 4 * result["selection"]["weight_elements"]
+    assert result["parameters"]["bytes"] <= result["worst_case"]["parameters_bytes"] <= 400
+    assert result["worst_case"]["selection_bytes"] > 400, "inputs are not counted by this ledger, and are there"
+    assert {axis for _, axis, _ in result["channels"]} == {"out"}
+    assert "head-room" in plan("--policy", "velocity", "--budget", "400", "--ledger", "parameters").stdout
+
+
 def test_the_pass_of_an_oracle_is_shown(plan):
     result = plan("--policy", "det_rgn", "--budget", "2000", "--ledger", "selection", "--json").json
     assert result["survey"]["total_bytes"] == sum(result["survey"]["by_kind"].values()) > 0

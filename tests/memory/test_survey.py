@@ -7,7 +7,7 @@ from kilotune.graph.capture import capture
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.ledger import ledger
 from kilotune.memory.measure import saved_bytes
-from kilotune.memory.survey import survey_plan, survey_report
+from kilotune.memory.survey import survey_report, whole_layers
 from kilotune.models.digitnet import digitnet
 from kilotune.ops.prepare import prepare
 
@@ -34,9 +34,9 @@ def test_kinds(network, optimizer):
     assert kinds["overlay"] == kinds["overlay_optimizer"] == kinds["bias"] == kinds["classifier"] == 0
     assert kinds["policy"] == 4 * n_channels
     assert sum(kinds.values()) == report.total_bytes
-    training = ledger(graph, survey_plan(graph, layers), accounting=Accounting(optimizer=optimizer))
+    training = ledger(graph, whole_layers(graph, layers), accounting=Accounting(optimizer=optimizer))
     slots = {"sgd": 0, "adam": 2}[optimizer]
-    assert training.total_bytes - report.total_bytes == 4 * n_weights * (1 + slots)
+    assert training.total_bytes - report.total_bytes == 4 * n_weights * (1 + slots) - 4 * n_channels
 
 
 def test_some_layers_only(network):
@@ -52,6 +52,6 @@ def test_some_layers_only(network):
 def test_kept_bytes_are_those_of_autograd(network):
     model, example, graph = network
     layers = tuple(layer.name for layer in graph.body)
-    step = prepare(model, example, survey_plan(graph, layers), graph)
+    step = prepare(model, example, whole_layers(graph, layers), graph)
     x, y = torch.randn_like(example), torch.zeros(1, dtype=torch.int64)
     assert saved_bytes(step, x, y) == survey_report(graph, layers, Accounting()).saved_bytes

@@ -1,10 +1,12 @@
 """Convolutions and linear layers of random geometry: exact gradients of what is chosen, not one bit of the rest changed."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from kilotune.graph.capture import capture
 from kilotune.memory.ledger import ledger
@@ -99,3 +101,31 @@ def test_linear_layers(data, axes, inputs, outputs, bias, n):
     size = torch.Size([outputs, *axes]).numel()
     model = randomise(nn.Sequential(*layers, nn.Linear(size, N_CLASSES)).double())
     check(model, (*axes, 3), lambda graph: draw_plan(data.draw, graph), n)
+
+
+@pytest.mark.parametrize("axis", ["in", "out"])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    "conv",
+    [nn.Conv2d(8, 12, 1), nn.Conv2d(8, 12, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=8)],
+    ids=["pointwise", "dense", "depthwise"],
+)
+def test_frozen_units_save_the_work_of_their_weight_gradient(conv, axis, channels_last):
+    """Half of the channels or neurons: half of the floating-point operations that all of them take."""
+    model, x = nn.Sequential(conv, nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)), torch.randn(2, 8, 6, 6)
+    model(x)
+    graph = capture(model, x[:1])
+    units = {"in": conv.in_channels, "out": conv.out_channels}[axis]
+
+    def flops(n_units):
+        chosen = ChannelSet("0", axis, tuple(range(n_units)))
+        step = prepare(model, None, UpdatePlan((chosen,), classifier=False), graph, channels_last=channels_last)
+        loss = step(x).sum()
+        with FlopCounterMode(display=False) as counter:
+            loss.backward()
+        passing = 2 * 2 * 3 * graph.layer["0"].output_elements  # The gradient through the linear layer.
+        # Of a convolution with as many groups as channels the counter counts all pairs of channels.
+        return (counter.get_total_flops() - passing) // (n_units if conv.groups > 1 else 1)
+
+    half, whole = flops(units // 2), flops(units)
+    assert 2 * half == whole == 2 * 2 * graph.layer["0"].macs

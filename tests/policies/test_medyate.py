@@ -56,7 +56,7 @@ def test_memory_from_draw_to_draw(small):
     ids, cost, size = np.arange(12), small.table.channel_cost, 4 * int(small.table.cost[0])
     first = small.table.to_ids(policy.draw(small, size, state, rng))
     pool = small.table.ids(int(policy.pool(small, size)[0]))
-    assert sorted(spend(shuffled(pool, oracle), cost, size)) == first.tolist()
+    assert sorted(spend(shuffled(pool, oracle), cost.__getitem__, size)) == first.tolist()
     assert state.norms == {}
     policy.observe(small, state, first, np.array([1.0, 2.0, 8.0, 4.0]))
 
@@ -65,7 +65,7 @@ def test_memory_from_draw_to_draw(small):
     second = small.table.to_ids(policy.draw(small, size, state, rng))
     assert state.norms == expected
     weights = np.array([expected[channel] for channel in pool.tolist()])
-    assert sorted(spend(weighted(pool, weights, oracle), cost, size)) == second.tolist()
+    assert sorted(spend(weighted(pool, weights, oracle), cost.__getitem__, size)) == second.tolist()
 
     policy.observe(small, state, second, np.full(len(second), 100.0))
     assert state.norms == expected | dict.fromkeys(second.tolist(), 100.0)

@@ -7,7 +7,7 @@ from kilotune.errors import TrainingError
 from kilotune.policies import make
 from kilotune.policies.base import State, Task
 from kilotune.policies.order import shuffled, weighted
-from kilotune.policies.spend import spend
+from kilotune.policies.spend import Prices, spend
 from kilotune.rng import Pcg32
 
 DYNAMIC, STATIC = ("det_raw", "det_rgn", "prob_raw"), ("static_det_raw", "static_det_rgn")
@@ -41,7 +41,7 @@ def test_det_rgn_divides_by_the_cost(task):
 
 def test_prob_raw_draws_in_proportion(task):
     norms = np.random.default_rng(0).uniform(0, 1, 12)
-    expected = spend(weighted(np.arange(12), norms, Pcg32(5)), task.table.channel_cost, 4 * 72)
+    expected = spend(weighted(np.arange(12), norms, Pcg32(5)), Prices(task.table), 4 * 72)
     assert draw(task, "prob_raw", norms, seed=5) == sorted(expected.tolist())
     rng, counts = Pcg32(6), np.zeros(12)
     policy = make("prob_raw", layer_set="all")
@@ -57,7 +57,7 @@ def test_prob_raw_draws_in_proportion(task):
 def test_without_a_gradient_the_order_is_uniform_and_replaced_by_the_first_pass(task, name):
     policy, state, rng = make(name, layer_set="all"), State(), Pcg32(1)
     blind = task.table.to_ids(policy.draw(task, 4 * 72, state, rng))
-    assert sorted(blind) == sorted(spend(shuffled(np.arange(12), Pcg32(1)), task.table.channel_cost, 4 * 72))
+    assert sorted(blind) == sorted(spend(shuffled(np.arange(12), Pcg32(1)), Prices(task.table), 4 * 72))
     norms = np.zeros(12)
     norms[8:] = 1
     policy.observe(task, state, np.arange(12), norms)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kilotune.errors import BudgetError
 from kilotune.policies.base import Task
-from kilotune.policies.spend import affordable, cut, spend
+from kilotune.policies.spend import Prices, affordable, cut, spend
 
 
 @given(st.lists(st.integers(1, 50), max_size=30), st.integers(0, 400), st.randoms(use_true_random=False))
@@ -17,18 +17,18 @@ def test_spend_is_the_longest_prefix_that_fits(cost, budget, random):
     order = list(range(len(cost)))
     random.shuffle(order)
     prefixes = [order[:n] for n in range(len(order) + 1) if sum(cost[i] for i in order[:n]) <= budget]
-    assert spend(order, np.array(cost, dtype=np.int64), budget).tolist() == prefixes[-1]
+    assert spend(order, cost.__getitem__, budget).tolist() == prefixes[-1]
 
 
 def test_spend_reads_one_channel_too_many_at_most():
     read = []
     order = (read.append(channel) or channel for channel in range(10))
-    assert spend(order, np.full(10, 4), 11).tolist() == [0, 1]
+    assert spend(order, lambda unit: 4, 11).tolist() == [0, 1]
     assert read == [0, 1, 2]
 
 
 def test_spend_does_not_go_on_after_the_first_that_does_not_fit():
-    assert spend([0, 1, 2], np.array([2, 9, 2]), 5).tolist() == [0]
+    assert spend([0, 1, 2], [2, 9, 2].__getitem__, 5).tolist() == [0]
 
 
 def test_affordable_names_the_cheapest_channel(build):
@@ -49,13 +49,14 @@ def test_cut_keeps_every_size_and_begins_anew_at_each_place(start, n_sizes, plac
     assert {run[0] for run in runs if run} == ({start} | places).intersection(sizes)
 
 
-def test_charges_that_come_once_leave_half_the_budget_to_what_is_chosen(build):
+def test_what_is_charged_once_comes_with_the_first_unit_of_a_layer(build):
     task = Task.of(build.chain([build.layer(name, 4, 6, size=3) for name in "abc"]))
     assert task.neurons.once.tolist() == [36, 36, 36]
     assert task.neurons.cost.tolist() == [4, 4, 4]
     rows = np.arange(3)
-    assert affordable(task, rows, 40, "out").tolist() == [0], "one layer may take all but one neuron"
-    assert affordable(task, rows, 143, "out").tolist() == [0]
-    assert affordable(task, rows, 144, "out").tolist() == [0, 1]
+    assert affordable(task, rows, 40, "out").tolist() == [0, 1, 2]
     with pytest.raises(BudgetError, match=r"39 elements cannot hold a single neuron.*in a, costs 40 elements"):
         affordable(task, rows, 39, "out")
+    order = [0, 7, 1, 6, 12]  # a, b, a, b, c
+    for budget, n_units in ((39, 0), (40, 1), (79, 1), (80, 2), (88, 4), (127, 4), (128, 5)):
+        assert len(spend(order, Prices(task.neurons), budget)) == n_units

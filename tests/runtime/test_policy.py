@@ -13,7 +13,7 @@ from kilotune.memory.cost import ChannelTable
 from kilotune.policies.base import State
 from kilotune.policies.dgsu import TRAVERSALS
 from kilotune.policies.order import shuffled, weighted
-from kilotune.policies.spend import spend
+from kilotune.policies.spend import Prices, spend
 from kilotune.rng import Pcg32
 
 CANARY = 0xCDCDCDCD
@@ -117,7 +117,7 @@ def test_generator_is_the_same(policy_library):
 def test_uniform_draws_are_the_same(policy_library, table, share, seed):
     device, rng = Device(policy_library, table, budget(table, share), seed), Pcg32(seed)
     for _ in range(5):
-        expected = spend(shuffled(range(table.n_channels), rng), table.channel_cost, device.size)
+        expected = spend(shuffled(range(table.n_channels), rng), Prices(table), device.size)
         assert device.draw("uniform") == sorted(expected.tolist())
     assert (device.rng.state, device.rng.increment) == rng.state()
 
@@ -134,7 +134,7 @@ def test_medyate_draws_are_the_same(policy_library, table, share, seed, draws):
             order = weighted(range(table.n_channels), np.array(list(norms.values())), rng)
         else:
             order = shuffled(range(table.n_channels), rng)
-        chosen = sorted(spend(order, table.channel_cost, device.size).tolist())
+        chosen = sorted(spend(order, Prices(table), device.size).tolist())
         assert device.draw("medyate", device.norms) == chosen
         norms |= {channel: draws.draw(values) for channel in chosen}
         device.norms[chosen] = [norms[channel] for channel in chosen]
@@ -171,7 +171,7 @@ def test_a_large_table_is_drawn_the_same_for_a_thousand_epochs(policy_library):
         values = draws.standard_normal(table.n_channels).astype(np.float32) ** 2
         device.norms[:] = values
         order = weighted(range(table.n_channels), values, rng)
-        assert device.draw("medyate", device.norms) == sorted(spend(order, table.channel_cost, device.size).tolist())
+        assert device.draw("medyate", device.norms) == sorted(spend(order, Prices(table), device.size).tolist())
 
 
 def test_norms_are_averaged_where_they_are_stored(policy_library):

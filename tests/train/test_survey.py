@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from kilotune.errors import RunError, TrainingError
 from kilotune.graph.capture import capture
 from kilotune.integrations.redrawing import Redrawing
-from kilotune.memory.survey import survey_plan
+from kilotune.memory.survey import whole_layers
 from kilotune.ops.prepare import prepare
 from kilotune.policies import make
 from kilotune.policies.base import State, Task
@@ -25,7 +25,7 @@ FIELDS = {"budget": 1200, "ledger": "selection", "epochs": 3, "seed": 1}
 
 
 def survey(model, steps, layers):
-    step = prepare(model, EXAMPLE, survey_plan(capture(model, EXAMPLE), layers))
+    step = prepare(model, EXAMPLE, whole_layers(capture(model, EXAMPLE), layers))
     return survey_norms(step, step.plan, RECIPE, CPU, steps)
 
 
@@ -104,16 +104,14 @@ def test_other_policies_have_no_pass():
 
 
 def test_other_loops_say_that_they_cannot():
-    with pytest.raises(
-        RunError, match=r"policy det_rgn needs a pass over the training data .* use kilotune\.FineTuner"
-    ):
+    with pytest.raises(RunError, match=r"policy det_rgn looks at training data .* use kilotune\.FineTuner"):
         Redrawing(make_model(), EXAMPLE, budget=1200, ledger="selection", policy="det_rgn")
 
 
 def test_fisher_information_is_that_of_the_layers_inputs():
     """TinyTrain, Eq. 2, from the gradient of each layer's input in stock PyTorch, image by image."""
     model, batches = make_model(), make_batches(2)
-    plan = survey_plan(capture(model, EXAMPLE), ("0", "3", "6"))
+    plan = whole_layers(capture(model, EXAMPLE), ("0", "3", "6"))
     step = prepare(model, EXAMPLE, plan)
     found, n_steps = fisher(step, plan, RECIPE, CPU, [[batch] for batch in batches])
     assert n_steps == 2
@@ -136,7 +134,7 @@ def test_fisher_chooses_once_before_training_and_its_pass_is_charged():
     record = tuner.fit(batches, batches, quiet=True)
     assert (record.survey.passes, record.survey.steps) == (1, 1)
     assert record.epochs[0].channels == record.epochs[-1].channels
-    plan = survey_plan(tuner.graph, ("0", "3", "6"))
+    plan = whole_layers(tuner.graph, ("0", "3", "6"))
     tuner = FineTuner(make_model(), EXAMPLE, policy="fisher", options={"survey_steps": 1}, **FIELDS)
     found, _ = fisher(tuner.step, plan, tuner.recipe, CPU, [[batches[0]]])
     state = State()
@@ -149,6 +147,6 @@ def test_fisher_chooses_once_before_training_and_its_pass_is_charged():
 def test_a_fisher_pass_without_a_finite_gradient_is_refused():
     images = torch.full((2, 3, 8, 8), torch.inf)
     model = make_model()
-    plan = survey_plan(capture(model, EXAMPLE), ("6",))
+    plan = whole_layers(capture(model, EXAMPLE), ("6",))
     with pytest.raises(TrainingError, match="no gradient of the Fisher pass is finite"):
         fisher(prepare(model, EXAMPLE, plan), plan, RECIPE, CPU, [[(images, torch.tensor([0, 1]))]])

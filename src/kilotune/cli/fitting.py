@@ -48,7 +48,7 @@ class Fitter:
         Raises BudgetError, naming the smallest budget and the input or policies that fit, if nothing does; ShapeError
         if the network does not take the input.
         """
-        if shape is None and self.budget.ledger == "selection":
+        if shape is None and self.budget.ledger != "total":
             side = min(self.ceiling, PAPER_SIDE)
             shape = (self.channels, side, side)
         try:
@@ -103,7 +103,8 @@ class Fitter:
         graph = self._graph(side)
         if graph is None:
             return False
-        fitting = Fitting(Task.of(graph, self.ranking, self.keep), self.policy, self.accounting)
+        task = Task.of(graph, self.ranking, self.keep).counted_in(self.budget.ledger)
+        fitting = Fitting(task, self.policy, self.accounting)
         size = fitting.largest(self.budget)
         if size is None:
             return True
@@ -135,7 +136,7 @@ class Fitter:
     def _classifier_hint(self) -> str:
         """What to say where the classifier, whose size no input changes, takes most of the budget."""
         layer = self._seen and self._seen.layer.get(self._seen.classifier or "")
-        if not layer or self.budget.ledger == "selection":
+        if not layer or self.budget.ledger != "total":
             return ""
         elements = layer.weight_elements + layer.has_bias * layer.out_channels
         nbytes = elements * self.accounting.resident_copies * self.accounting.element_bytes

@@ -44,7 +44,9 @@ def ledger(
 
 def ledger_facts(update: "UpdatePlan", report: "LedgerReport") -> dict[str, Any]:
     """Both ledgers of a plan and the plan itself, as JSON data."""
+    parameters = report.weight_elements
     return {
+        "parameters": {"elements": parameters, "bytes": parameters * report.accounting.element_bytes},
         "selection": {
             "elements": report.selection_elements,
             "bytes": report.selection_bytes,

@@ -99,19 +99,19 @@ Ram = Annotated[
     ),
 ]
 Ledger = Annotated[
-    Literal["total", "selection"],
+    Literal["total", "selection", "parameters"],
     typer.Option(
         help="What the budget counts: all RAM of a training step at batch 1, or weights + inputs of the chosen "
-        "channels as in the papers."
+        "channels as in the papers, or their weights only."
     ),
 ]
 PolicyName = Annotated[
     str,
     typer.Option(
         help="How channels are chosen: full, classifier, bias, last, sparse_update, random, static_random, "
-        "topk_random_static, trady, medyate, dgsu; for plan also auto, which compares combinations; oracles, which look at "
-        "the full gradient outside the budget: det_raw, "
-        "static_det_raw, det_rgn, static_det_rgn, prob_raw, fisher."
+        "topk_random_static, trady, medyate, dgsu, velocity, velocity_input, neq, random_neurons; for plan also auto, which "
+        "compares combinations; oracles, which look at the full gradient outside the budget: det_raw, static_det_raw, "
+        "det_rgn, static_det_rgn, prob_raw, fisher."
     ),
 ]
 PolicyOptions = Annotated[

@@ -159,7 +159,7 @@ def _facts(selector: "Selector", first: "UpdatePlan", report: "LedgerReport") ->
     from kilotune.cli.ledger import ledger_facts, streaming_facts
 
     graph, worst = selector.fitting.task.graph, selector.worst_case
-    selected_bytes = worst.selection_elements * report.accounting.element_bytes
+    element_bytes = report.accounting.element_bytes
     return (
         {
             "model": graph.model,
@@ -167,8 +167,9 @@ def _facts(selector: "Selector", first: "UpdatePlan", report: "LedgerReport") ->
             "first_layer": selector.first_layer,
             **ledger_facts(first, report),
             "worst_case": {
+                "parameters_bytes": worst.parameter_elements * element_bytes,
                 "selection_elements": worst.selection_elements,
-                "selection_bytes": selected_bytes,
+                "selection_bytes": worst.selection_elements * element_bytes,
                 "total_bytes": worst.total_bytes,
             },
         }
@@ -210,7 +211,7 @@ def _text(result: dict[str, Any], selector: "Selector", first: "UpdatePlan", rep
         *_front_text(result["first_layer"]),
         account_text(graph, first, selector.layout, report),
         f"worst case over all draws: selection {format_bytes(worst['selection_bytes'])}, "
-        f"total {format_bytes(worst['total_bytes'])}",
+        f"total {format_bytes(worst['total_bytes'])}, parameters {format_bytes(worst['parameters_bytes'])}",
         head_room_text(result["budget_bytes"], worst[f"{result['ledger']}_bytes"]),
     ]
     if "survey" in result:

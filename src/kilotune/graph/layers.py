@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from kilotune.graph.node import (
     Activation,
@@ -10,6 +11,7 @@ from kilotune.graph.node import (
     AvgPool,
     Conv2d,
     Dropout,
+    Graph,
     Layer,
     Linear,
     Mean,
@@ -17,6 +19,8 @@ from kilotune.graph.node import (
     Reshape,
 )
 from kilotune.graph.patterns import n_taps
+
+Side = Literal["input", "output"]
 
 
 def build_layers(nodes: Sequence[Node], norms: Callable[[Conv2d | Linear], tuple[float, ...]]) -> tuple[Layer, ...]:
@@ -68,6 +72,15 @@ def _layer(node: Node, source: Node, norms: tuple[float, ...]) -> Layer:
         norms,
         n_taps(op.weight_shape[2]) if op.pattern else None,
     )
+
+
+def value_of(graph: Graph, layer: Layer, side: Side) -> str:
+    """Node whose value a layer reads, or gives to the next: that of the activation function behind it where there is one."""
+    if side == "input":
+        return graph.node[layer.node].inputs[0]
+    readers = [node for node in graph.nodes if layer.node in node.inputs]
+    activated = len(readers) == 1 and isinstance(readers[0].op, Activation)
+    return readers[0].name if activated else layer.node
 
 
 def find_classifier(nodes: Sequence[Node], output: str, layers: Sequence[Layer]) -> str | None:

@@ -9,7 +9,6 @@ from kilotune.errors import RunError
 from kilotune.graph.capture import capture
 from kilotune.memory.accounting import OPTIMIZER_SLOTS
 from kilotune.ops.prepare import prepare
-from kilotune.policies.base import PASSES
 from kilotune.train.observer import OBSERVERS
 from kilotune.train.recipe import Recipe
 from kilotune.train.record import LedgerFigures
@@ -29,10 +28,10 @@ class Redrawing:
         self.recipe = Recipe.of(**{"optimizer": "sgd", **fields})
         graph = capture(model, example)
         self.selection = Selection(graph, self.recipe)
-        if self.selection.observes in PASSES:
+        if self.selection.observes not in ("nothing", "norms"):
             raise RunError(
-                f"policy {self.recipe.policy} needs a pass over the training data before each draw, which only "
-                "kilotune's own loop makes; use kilotune.FineTuner, or another policy such as medyate"
+                f"policy {self.recipe.policy} looks at training data before it draws, which only kilotune's own loop "
+                "gives it; use kilotune.FineTuner, or another policy such as medyate"
             )
         self.step = prepare(model, example, self.selection.plan, graph)
         self._observer = OBSERVERS[self.selection.observes](self.step, self.selection)

@@ -1,7 +1,7 @@
 """What it costs to train one unit of a layer, an input channel or an output neuron: the table that policies spend from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -99,6 +99,11 @@ class ChannelTable:
     def total(self, counts: np.ndarray) -> int:
         """Elements of ``counts`` units of each layer (layers,), with what is charged once."""
         return int(counts @ self.cost + (counts > 0) @ self.once)
+
+    def weights_only(self) -> "ChannelTable":
+        """The same units where inputs cost nothing: the accounting of the ``parameters`` ledger."""
+        nothing = np.zeros_like(self.weight)
+        return replace(self, activation=nothing, once=nothing)
 
     @property
     def n_channels(self) -> int:

@@ -12,7 +12,7 @@ from kilotune.graph.way import Way
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.arena import Arena, pack
 from kilotune.memory.cost import chosen_cost, unit_cost
-from kilotune.memory.knapsack import knapsack
+from kilotune.memory.knapsack import knapsack_once
 from kilotune.memory.lifetime import Timeline
 from kilotune.memory.streaming import stream
 from kilotune.update_plan import Axis, Keep, UpdatePlan
@@ -201,18 +201,19 @@ class Layout:
     def worst_bytes(self, caps: np.ndarray, elements: int, state_bytes: int, axis: Axis = "in") -> int:
         """Most bytes that any draw takes: at most ``caps`` units of each layer along ``axis``, ``elements`` in all.
 
-        elements: weights and inputs of the units, and what all layers with a cap are charged once, drawn or not.
+        elements: weights and inputs of the units, and what the layers drawn are charged once.
         At each step the fullest draw is bounded by the fractional knapsack, so the result is never too small.
         """
         if axis not in self._units:
             self._units[axis] = self._unit_arrays(axis)
-        cost, cost_once, numbers, numbers_once = self._units[axis]
-        most = knapsack(numbers, cost, caps, elements - int((caps > 0) @ cost_once)) + numbers_once @ (caps > 0)
+        cost, cost_once, numbers, numbers_once, state_once = self._units[axis]
+        most = knapsack_once(numbers, cost, caps, elements, numbers_once, cost_once) + int(state_once @ (caps > 0))
         most *= self.accounting.element_bytes
         return int((self.arena.extent + self._passing + most).max()) + sum(self.fixed_resident.values()) + state_bytes
 
-    def _unit_arrays(self, axis: Axis) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Elements of a unit of each layer and those charged once: at batch 1 (layers,), and in memory (steps, layers)."""
+    def _unit_arrays(self, axis: Axis) -> tuple[np.ndarray, ...]:
+        """Elements of a unit of each layer and those charged once: at batch 1 (layers,), and in memory (steps, layers);
+        and those that a way of keeping holds for a layer of the pool, drawn or not (layers,)."""
         body, batch = self.graph.body, self.accounting.batch
         one, many = (
             [unit_cost(self.graph, layer, axis, self.ways.get(layer.name), n) for layer in body] for n in (1, batch)
@@ -224,9 +225,14 @@ class Layout:
             for column, layer in enumerate(body):
                 if layer.node in self.timeline.backward_at:
                     numbers[self.timeline.backward_at[layer.node], column] += weight[column]
-        once = self._spans * np.array([cost.kept.once for cost in many]) + np.array([cost.state.once for cost in many])
-        cost = weight + np.array([cost.kept.unit + cost.state.unit for cost in one])
-        return cost, np.array([cost.kept.once + cost.state.once for cost in one]), numbers, once
+        once = self._spans * np.array([cost.kept.once for cost in many])
+        return (
+            weight + np.array([cost.kept.unit + cost.state.unit for cost in one]),
+            np.array([cost.kept.once + cost.state.once for cost in one]),
+            numbers,
+            once,
+            np.array([cost.state.once for cost in many]),
+        )
 
 
 def _expected_stack(graph: Graph, timeline: Timeline, pool: tuple[str, ...], accounting: Accounting) -> np.ndarray:

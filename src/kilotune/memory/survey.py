@@ -5,19 +5,23 @@ from dataclasses import replace
 from kilotune.graph.node import Graph
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.ledger import Layout, LedgerReport
-from kilotune.update_plan import ChannelSet, UpdatePlan
+from kilotune.update_plan import Axis, ChannelSet, UpdatePlan
 
 
-def survey_plan(graph: Graph, layers: tuple[str, ...], element_bytes: int = 4) -> UpdatePlan:
-    """All channels of ``layers`` and nothing else; what stays between the pass and the draw is one norm per channel."""
+def whole_layers(graph: Graph, layers: tuple[str, ...], axis: Axis = "in") -> UpdatePlan:
+    """All units of ``layers`` along ``axis`` and nothing else."""
     chosen = [graph.find_layer(name) for name in layers]
-    sets = tuple(ChannelSet(layer.name, "in", tuple(range(layer.in_channels))) for layer in chosen)
-    n_norms = sum(layer.in_channels for layer in chosen)
-    return UpdatePlan(sets, classifier=False, state_bytes=n_norms * element_bytes)
+    counts = [layer.in_channels if axis == "in" else layer.out_channels for layer in chosen]
+    sets = [ChannelSet(layer.name, axis, tuple(range(n))) for layer, n in zip(chosen, counts, strict=True)]
+    return UpdatePlan(tuple(sets), classifier=False)
 
 
 def survey_report(graph: Graph, layers: tuple[str, ...], accounting: Accounting) -> LedgerReport:
-    """The ledger of one step of the pass: gradients are summed, weights have no overlay and the optimiser no state."""
+    """The ledger of one step of the pass over all input channels of ``layers``.
+
+    Gradients are summed, weights have no overlay and the optimiser no state; one norm per channel stays until the draw.
+    """
     passing = replace(accounting, accumulate=True, updates=False)
-    plan = survey_plan(graph, layers, accounting.element_bytes)
+    n_channels = sum(graph.find_layer(name).in_channels for name in layers)
+    plan = replace(whole_layers(graph, layers), state_bytes=n_channels * accounting.element_bytes)
     return Layout.of(graph, layers, (), False, passing).report(plan)

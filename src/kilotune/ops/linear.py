@@ -77,7 +77,10 @@ def conv2d_live_grad(op: Conv2d, chosen: ChannelSet, index: Tensor, x: Tensor, d
     k, kernel = len(index), op.weight_shape[2:]
     if op.groups == 1:
         if chosen.axis == "out":
-            return conv2d_weight_grad(op, x, cut_channels(dy, 1, index), (k, x.shape[1], *kernel), 1)
+            dy = dy if k == rows else cut_channels(dy, 1, index)
+            if _is_matrix_product(op, dy):
+                return (_pixels(dy).T @ _pixels(x)).view(k, -1, 1, 1)
+            return conv2d_weight_grad(op, x, dy, (k, x.shape[1], *kernel), 1)
         x = x if sliced or k == x.shape[1] else cut_channels(x, 1, index)
         if _is_matrix_product(op, dy):
             return (_pixels(x).T @ _pixels(dy)).view(k, rows, 1, 1)

@@ -1,7 +1,7 @@
 """A StepGraph turned into calls on tensors: a forward pass that keeps what the plan needs, and a backward pass that stops
 at the deepest trained layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from kilotune.ops.backward import BACKWARD
 from kilotune.ops.forward import FORWARD, FORWARD_KEEPING, Weights
 from kilotune.ops.instructions import (
     BackwardCall,
+    Instruction,
     compile_backward,
     compile_forward,
     compressed_places,
@@ -80,13 +81,26 @@ class Program:
         """Logits, keeping nothing. look: sees every node and its first input."""
         values, n = self._start(x)
         for call in self._instructions:
-            node = call.node
             if look is not None:
-                look(node, values[node.inputs[0]])
-            values[node.name] = FORWARD[node.op.kind](node, call.weights, [values[i] for i in node.inputs], n)
-            for name in call.dead:
-                del values[name]
+                look(call.node, values[call.node.inputs[0]])
+            self._run(call, values, n)
         return values[self.step_graph.graph.output]
+
+    def watch(self, x: Tensor, names: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+        """The values of the nodes ``names`` as a forward pass makes them, each valid until the next one is asked for."""
+        values, n = self._start(x)
+        for name in (name for name in names if name in values):
+            yield name, values[name]
+        for call in self._instructions:
+            self._run(call, values, n)
+            if call.node.name in names:
+                yield call.node.name, values[call.node.name]
+
+    def _run(self, call: Instruction, values: dict[str, Tensor], n: int) -> None:
+        node = call.node
+        values[node.name] = FORWARD[node.op.kind](node, call.weights, [values[i] for i in node.inputs], n)
+        for name in call.dead:
+            del values[name]
 
     def forward_keeping(self, x: Tensor) -> tuple[Tensor, list[Tensor], Parts]:
         """Logits, what backward needs in the order of ``kept``, and what it needs that stays from step to step."""

@@ -10,10 +10,12 @@ from kilotune.policies.baselines import Bias, Classifier, Full, Last
 from kilotune.policies.dgsu import Dgsu
 from kilotune.policies.fisher import Fisher
 from kilotune.policies.medyate import Medyate
+from kilotune.policies.neurons import RandomNeurons
 from kilotune.policies.oracles import DetRaw, DetRgn, ProbRaw, StaticDetRaw, StaticDetRgn
 from kilotune.policies.sparse_update import SparseUpdate
 from kilotune.policies.trady import TopkRandomStatic, Trady
 from kilotune.policies.uniform import Random, StaticRandom
+from kilotune.policies.velocity import Neq, Velocity, VelocityInput
 
 POLICIES: dict[str, type[Policy]] = {
     "full": Full,
@@ -27,6 +29,10 @@ POLICIES: dict[str, type[Policy]] = {
     "trady": Trady,
     "medyate": Medyate,
     "dgsu": Dgsu,
+    "velocity": Velocity,
+    "velocity_input": VelocityInput,
+    "neq": Neq,
+    "random_neurons": RandomNeurons,
     "det_raw": DetRaw,
     "static_det_raw": StaticDetRaw,
     "det_rgn": DetRgn,

@@ -2,9 +2,9 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -12,17 +12,20 @@ from kilotune.errors import RankingError, TrainingError
 from kilotune.graph.keeping import keep_all
 from kilotune.graph.node import Graph
 from kilotune.memory.cost import ChannelTable
+from kilotune.memory.knapsack import knapsack_once
 from kilotune.policies.ranking import Metric, Ranking, find_ranking, structural
 from kilotune.rng import Pcg32
-from kilotune.update_plan import Axis, ChannelSet, Keep
+from kilotune.update_plan import Axis, ChannelSet, Keep, Ledger
 
 Redraw = Literal["never", "epoch", "step"]
 
-Observation = Literal["nothing", "norms", "survey", "fisher"]
+Observation = Literal["nothing", "norms", "survey", "fisher", "outputs", "inputs"]
+"""What a policy is told: nothing; gradient norms of the channels just trained; before a draw, those of all channels, from a
+pass over the training data with the gradient of every weight (oracles; the pass is outside the budget and shown); how similar
+each layer's outputs (of neurons) or inputs (of channels) are to what they were at the draw before."""
+
 PASSES: frozenset[Observation] = frozenset({"survey", "fisher"})
 """What is only known after a pass over the training data of its own."""
-"""What a policy is told: nothing; gradient norms of the channels just trained; before a draw, those of all channels, from a
-pass over the training data with the gradient of every weight (oracles; the pass is outside the budget and shown)."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Task:
     """What a policy chooses from: the network, the cost of its channels, and a layer ranking where one is needed.
 
     front: first row of the table that a policy with ``fronts`` may train; the rows before it are left out.
-    keeps: how layers keep their inputs, should they be trained; costs are under these.
+    keeps: how layers keep their inputs, should they be trained; costs are under these. ledger: what costs are counted in.
     """
 
     graph: Graph
@@ -38,6 +41,7 @@ class Task:
     ranking: Ranking | None = None
     front: int = 0
     keeps: tuple[Keep, ...] = ()
+    ledger: Ledger = "total"
 
     @classmethod
     def of(cls, graph: Graph, ranking: Ranking | None = None, keep: str | Mapping[str, str] | None = None) -> "Task":
@@ -52,14 +56,23 @@ class Task:
         table = ChannelTable.of(graph, keeps=keeps)
         return cls(graph, table, ranking or find_ranking(graph) or structural(graph), keeps=keeps)
 
+    def counted_in(self, ledger: Ledger) -> "Task":
+        """The same with costs as ``ledger`` counts them: under ``parameters`` inputs cost nothing."""
+        return replace(self, table=self.table.weights_only(), ledger=ledger) if ledger == "parameters" else self
+
     @cached_property
     def neurons(self) -> ChannelTable:
         """The cost of output neurons."""
-        return ChannelTable.of(self.graph, "out", self.keeps)
+        table = self.costs("out")
+        return table.weights_only() if self.ledger == "parameters" else table
 
     def units(self, axis: Axis) -> ChannelTable:
-        """The cost of what is chosen along ``axis``."""
+        """The cost of what is chosen along ``axis``, as the ledger counts it."""
         return self.neurons if axis == "out" else self.table
+
+    def costs(self, axis: Axis) -> ChannelTable:
+        """The cost of what is chosen along ``axis``, weights and inputs, whatever the ledger counts."""
+        return ChannelTable.of(self.graph, axis, self.keeps)
 
     def scores(self, metric: Metric) -> np.ndarray:
         """Score of each row of the table (layers,). Raises RankingError if the task has no ranking."""
@@ -85,7 +98,8 @@ class Bound:
     """Everything that any draw of a policy at one size stays within; worst cases are computed from this.
 
     caps: most units (of the policy's axis) each row of the table can contribute (layers,), zero outside the pool.
-    elements: most weights + inputs of one draw together, and what each layer of the pool is charged once, elements.
+    elements: most weights + inputs of one draw together, and what its layers are charged once, elements; under the
+    ``parameters`` ledger weights only.
     biases: layers whose bias is trained. classifier: whether the classifier is.
     state_elements: numbers kept between draws (stored norms, traversal orders).
     """
@@ -97,12 +111,31 @@ class Bound:
     state_elements: int = 0
 
 
+class Elements(NamedTuple):
+    """Weights, and weights + inputs, of the ``parameters`` and the ``selection`` ledger."""
+
+    parameters: int
+    selection: int
+
+    @classmethod
+    def worst(cls, task: Task, bound: Bound, axis: Axis) -> "Elements":
+        """Most of both that any draw within ``bound`` takes: what its ledger does not count follows by the knapsack."""
+        table, caps = task.costs(axis), np.array(bound.caps, dtype=np.int64)
+        nothing = np.zeros_like(table.once)
+        if task.ledger == "parameters":
+            inputs = knapsack_once(table.activation[None], table.weight, caps, bound.elements, table.once, nothing)
+            return cls(bound.elements, bound.elements + int(inputs[0]))
+        weights = knapsack_once(table.weight[None], table.cost, caps, bound.elements, nothing, table.once)
+        return cls(int(weights[0]), bound.elements)
+
+
 @dataclass
 class State:
     """What a policy remembers between draws; plain data, saved in checkpoints.
 
     draws: how many draws were made. norms: stored gradient norms by channel id, absent where none was seen yet.
     order, cursor: traversal of cyclic policies, by row of the table. chosen: channel ids of a policy that draws once.
+    similarity, velocity: of units at the last look, by id.
     """
 
     draws: int = 0
@@ -110,6 +143,8 @@ class State:
     order: dict[int, list[int]] = field(default_factory=dict)
     cursor: dict[int, int] = field(default_factory=dict)
     chosen: list[int] = field(default_factory=list)
+    similarity: dict[int, float] = field(default_factory=dict)
+    velocity: dict[int, float] = field(default_factory=dict)
 
 
 class Policy(Protocol):

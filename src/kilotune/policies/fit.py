@@ -14,7 +14,7 @@ from kilotune.memory.accounting import Accounting
 from kilotune.memory.ledger import Layout, LedgerReport
 from kilotune.memory.survey import survey_report
 from kilotune.policies import POLICIES, make
-from kilotune.policies.base import PASSES, Bound, Policy, State, Task
+from kilotune.policies.base import PASSES, Bound, Elements, Policy, State, Task
 from kilotune.policies.ranking import Ranking
 from kilotune.rng import Pcg32
 from kilotune.units import format_bytes
@@ -27,6 +27,7 @@ WORTH = 3 / 4
 class WorstCase(NamedTuple):
     """What no draw exceeds."""
 
+    parameter_elements: int
     selection_elements: int
     total_bytes: int
 
@@ -61,13 +62,13 @@ class Fitting:
         return tuple(keep for keep in self.task.keeps if keep.layer in trained)
 
     def worst(self, size: int) -> WorstCase:
-        """Most that any draw at ``size`` takes, in both ledgers."""
+        """Most that any draw at ``size`` takes, in all ledgers."""
         return self._worst(self.bound(size))
 
     def _worst(self, bound: Bound) -> WorstCase:
-        caps = np.array(bound.caps, dtype=np.int64)
-        total = self.layout(bound).worst_bytes(caps, bound.elements, self.state_bytes(bound), self.policy.axis)
-        return WorstCase(bound.elements, total)
+        caps, most = np.array(bound.caps, dtype=np.int64), Elements.worst(self.task, bound, self.policy.axis)
+        total = self.layout(bound).worst_bytes(caps, most.selection, self.state_bytes(bound), self.policy.axis)
+        return WorstCase(*most, total)
 
     def state_bytes(self, bound: Bound) -> int:
         """RAM of what the policy remembers between draws."""
@@ -79,9 +80,9 @@ class Fitting:
 
     def count(self, bound: Bound, ledger: Ledger) -> int:
         """Bytes of the ledger that no draw within ``bound`` exceeds."""
-        if ledger == "selection":
-            return bound.elements * self.accounting.element_bytes
-        return self._worst(bound).total_bytes
+        if ledger == "total":
+            return self._worst(bound).total_bytes
+        return getattr(Elements.worst(self.task, bound, self.policy.axis), ledger) * self.accounting.element_bytes
 
     def largest(self, budget: Budget) -> int | None:
         """The largest size that fits; None if none does."""
@@ -101,10 +102,10 @@ class Fitting:
     def without_front(self, budget: Budget) -> "Fitting":
         """This policy without its first layers, as few of them as let at least ``WORTH`` of the largest selection fit.
 
-        The ``selection`` ledger does not see how deep gradients go, so under it no layer is left out.
+        Only the ``total`` ledger sees how deep gradients go, so under the others no layer is left out.
         """
         sizes = self.policy.sizes(self.task)
-        if budget.ledger == "selection" or (len(sizes) and self.largest(budget) == sizes[-1]):
+        if budget.ledger != "total" or (len(sizes) and self.largest(budget) == sizes[-1]):
             return self
         fronts = [replace(self, task=replace(self.task, front=front)) for front in self.policy.fronts(self.task)]
         largest = [fitting.largest(budget) or 0 for fitting in fronts]
@@ -164,7 +165,7 @@ class Selector:
 
         Raises BudgetError if none does, PlanError if inputs cannot be kept so.
         """
-        task = Task.of(graph, ranking, keep)
+        task = Task.of(graph, ranking, keep).counted_in(budget.ledger)
         fitting = Fitting(task, policy, accounting or Accounting()).without_front(budget)
         size = fitting.largest(budget)
         if size is None:
@@ -189,7 +190,7 @@ class Selector:
 
     @cached_property
     def worst_case(self) -> WorstCase:
-        """What no draw exceeds, in both ledgers."""
+        """What no draw exceeds, in all ledgers."""
         return self.fitting.worst(self.size)
 
     @cached_property

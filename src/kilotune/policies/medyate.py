@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from kilotune.memory.cost import ChannelTable
 from kilotune.policies.base import Observation, Redraw, State, Task, finite_norms
 from kilotune.policies.order import shuffled, weighted
 from kilotune.policies.pool import LayerSet, PooledPolicy
@@ -30,9 +29,9 @@ class Medyate(PooledPolicy):
     layer_set: LayerSet = "lara"
     boosted: bool = False
 
-    def state_elements(self, table: ChannelTable, rows: np.ndarray) -> int:
+    def state_elements(self, task: Task, rows: np.ndarray) -> int:
         """One stored norm per channel of the pool."""
-        return int(table.channels[rows].sum())
+        return int(task.table.channels[rows].sum())
 
     def order(self, task: Task, ids: np.ndarray, state: State, rng: Pcg32) -> Iterable[int]:
         """By stored norm; before there is one uniformly, or by the layers' LaRa."""

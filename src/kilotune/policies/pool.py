@@ -44,27 +44,25 @@ class PooledPolicy(SpendingPolicy):
     def layers(self, task: Task) -> np.ndarray:
         """All rows in forward order, the top K by RGN, or all rows by LaRa."""
         if self.layer_set == "all":
-            return np.arange(len(task.table.names))
+            return np.arange(len(task.graph.body))
         ranked = task.ranked(self.layer_set)
         return ranked if self.layer_set == "lara" else ranked[: self._rgn_k(task, ranked)]
 
     def pool(self, task: Task, size: int) -> np.ndarray:
         """The layers that ``size`` can buy from; by LaRa the top K of them, all where none is large enough for alpha_opt."""
-        rows = affordable(task, self.layers(task), size)
+        rows = affordable(task, self.layers(task), size, self.axis)
         if self.layer_set != "lara":
             return rows
-        table = task.table
+        table = task.units(self.axis)
         pool_cost = np.cumsum(table.once[rows] + table.cost[rows] * table.channels[rows])
         return rows[: self.k or int(np.searchsorted(pool_cost, size / self.alpha_opt)) + 1]
 
     def runs(self, task: Task) -> list[range]:
         """By LaRa cut where a layer becomes affordable: it may take the place of another one among the top K."""
-        table = task.table
-        return (
-            cut(self.sizes(task), (table.once + table.cost).tolist())
-            if self.layer_set == "lara"
-            else super().runs(task)
-        )
+        if self.layer_set != "lara":
+            return super().runs(task)
+        table = task.units(self.axis)
+        return cut(self.sizes(task), (table.once + table.cost).tolist())
 
     def _rgn_k(self, task: Task, ranked: np.ndarray) -> int:
         network = find_network(task.graph) if self.share is None else None

@@ -1,7 +1,7 @@
 """Spending a budget: every method is an order on channels, and one function walks it."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated
@@ -18,28 +18,35 @@ from kilotune.update_plan import Axis, ChannelSet
 _UNIT = {"in": "channel", "out": "neuron"}
 
 
-def spend(order: Iterable[int], cost: np.ndarray, budget: int) -> np.ndarray:
-    """Longest prefix of ``order`` whose total ``cost`` fits ``budget``; ``order`` is read one channel further at most.
+def spend(order: Iterable[int], price: Callable[[int], int], budget: int) -> np.ndarray:
+    """Longest prefix of ``order`` whose ``price``, asked for unit by unit, fits ``budget``; one more is read at most.
 
     TraDy stops at the first channel that does not fit (its published use of the budget shows it), and so do we.
     """
     taken: list[int] = []
-    for channel in order:
-        budget -= int(cost[channel])
+    for unit in order:
+        budget -= price(unit)
         if budget < 0:
             break
-        taken.append(channel)
+        taken.append(unit)
     return np.array(taken, dtype=np.int64)
 
 
-ONCE_SHARE = 0.5
-"""Of a budget, the most that a pool of several layers may be charged once: the rest is left to what is chosen of them."""
+class Prices:
+    """What each unit costs when it is bought: the first one of a layer also what the layer is charged once."""
+
+    def __init__(self, table: ChannelTable):
+        self._cost, self._once, self._layer_of = table.channel_cost, table.once.copy(), table.layer_of
+
+    def __call__(self, unit: int) -> int:
+        row = self._layer_of[unit]
+        charged, self._once[row] = self._once[row], 0
+        return int(self._cost[unit] + charged)
 
 
 def affordable(task: Task, rows: np.ndarray, budget: int, axis: Axis = "in") -> np.ndarray:
     """Those of ``rows`` from the task's front on of which one unit fits ``budget``; others could only stop the walk.
 
-    Layers that are charged once are taken, best first, while these charges leave a share of the budget to their units.
     Raises BudgetError if there is none.
     """
     table, rows = task.units(axis), rows[rows >= task.front]
@@ -51,10 +58,7 @@ def affordable(task: Task, rows: np.ndarray, budget: int, axis: Axis = "in") -> 
             f"{budget:,} elements cannot hold a single {_UNIT[axis]}: the cheapest one, in {table.names[cheapest]}, costs "
             f"{alone[cheapest]:,} elements; raise the budget, lower the input size, or train the classifier only"
         )
-    several = int(np.searchsorted(np.cumsum(table.once[kept]), ONCE_SHARE * budget, side="right"))
-    kept = kept[: max(1, several)]
-    fits = kept[table.cost[kept] <= budget - table.once[kept].sum()]
-    return fits if len(fits) else kept[:1]
+    return kept
 
 
 def cut(sizes: range, places: Iterable[int]) -> list[range]:
@@ -98,17 +102,21 @@ class SpendingPolicy(Policy):
         smallest = (table.once + table.cost)[rows].min()
         return range(int(smallest), table.total(_only(table, rows)) + 1)
 
+    def runs(self, task: Task) -> list[range]:
+        """Cut where one more layer can be charged once."""
+        table = task.units(self.axis)
+        return cut(self.sizes(task), (table.once + table.cost)[table.once > 0].tolist())
+
     def bound(self, task: Task, size: int) -> Bound:
         """Of each layer of the pool, as many channels as the whole budget buys; together no more than the budget."""
         table, rows = task.units(self.axis), self.pool(task, size)
-        left = size - int(table.once[rows].sum())
         caps = np.zeros_like(table.channels)
-        caps[rows] = np.minimum(table.channels[rows], left // table.cost[rows])
+        caps[rows] = np.minimum(table.channels[rows], (size - table.once[rows]) // table.cost[rows])
         elements = min(size, table.total(_only(table, rows)))
         biases = task.last_biases(self.biases)
-        return Bound(tuple(caps.tolist()), elements, biases, state_elements=self.state_elements(table, rows))
+        return Bound(tuple(caps.tolist()), elements, biases, state_elements=self.state_elements(task, rows))
 
-    def state_elements(self, table: ChannelTable, rows: np.ndarray) -> int:
+    def state_elements(self, task: Task, rows: np.ndarray) -> int:
         """Numbers kept between draws for the pool ``rows``."""
         return 0
 
@@ -118,8 +126,7 @@ class SpendingPolicy(Policy):
         if self.redraw != "never" or not state.chosen:
             rows = np.sort(self.pool(task, size))
             ids = np.concatenate([table.ids(row) for row in rows])
-            left = size - int(table.once[rows].sum())
-            state.chosen = spend(self.order(task, ids, state, rng), table.channel_cost, left).tolist()
+            state.chosen = spend(self.order(task, ids, state, rng), Prices(table), size).tolist()
         state.draws += 1
         return table.to_sets(np.array(state.chosen, dtype=np.int64))
 

@@ -92,6 +92,8 @@ class FineTuner:
             stack.enter_context(torch.random.fork_rng())
             restore_generators(self._generators)
             self._begin(val, folder)
+            with torch.random.fork_rng():
+                self._observer.begin(feed)
             stack.enter_context(folder.log() if folder else nullcontext())
             progress = stack.enter_context(self._progress(feed, quiet))
             try:

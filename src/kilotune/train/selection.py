@@ -8,9 +8,9 @@ import numpy as np
 
 from kilotune.graph.node import Graph
 from kilotune.memory.accounting import Accounting
-from kilotune.memory.survey import survey_plan
+from kilotune.memory.survey import whole_layers
 from kilotune.policies import make
-from kilotune.policies.base import PASSES, Observation
+from kilotune.policies.base import PASSES, Observation, Policy
 from kilotune.policies.fit import Selector
 from kilotune.policies.oracles import Oracle
 from kilotune.policies.ranking import Ranking
@@ -51,9 +51,19 @@ class Selection:
         return self._selector.dynamic or self._selector.memory.draws == 1
 
     @property
-    def survey_plan(self) -> UpdatePlan:
-        """All channels that an oracle's pass looks at."""
-        return survey_plan(self._selector.fitting.task.graph, self._selector.pool)
+    def policy(self) -> Policy:
+        """The policy that draws."""
+        return self._selector.policy
+
+    @property
+    def pool(self) -> tuple[str, ...]:
+        """Layers that any draw may choose from."""
+        return self._selector.pool
+
+    @property
+    def all_units(self) -> UpdatePlan:
+        """Everything that could be drawn, as a plan."""
+        return whole_layers(self._selector.fitting.task.graph, self.pool, self.policy.axis)
 
     @property
     def survey_steps(self) -> int | None:
