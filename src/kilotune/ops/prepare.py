@@ -1,6 +1,6 @@
 """A captured network and a plan as a trainable module: small live parameters, nothing else kept or computed."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -154,13 +154,6 @@ class Step(nn.Module):
         self._check(x)
         self.program.refresh()
         self.program.forward(x, lambda node, value: look(nodes[node.name], value) if node.name in nodes else None)
-
-    @torch.no_grad()
-    def watch(self, x: Tensor, names: Collection[str]) -> Iterator[tuple[str, Tensor]]:
-        """The values of the nodes ``names`` in a forward pass of (n, ...), as they come; look before asking for the next."""
-        self._check(x)
-        self.program.refresh()
-        yield from self.program.watch(x, names)
 
     def channel_norms(self) -> dict[str, Tensor]:
         """L2 norm of each trained channel's gradient, (k,) by layer: n_c of TraDy Eq. 6, from the live gradients."""

@@ -35,12 +35,14 @@ class Similarity:
             self._layers.setdefault(node, []).append(name)
             self._axis[node] = -1 if isinstance(graph.weighted(name), Linear) else 1
 
+    @torch.no_grad()
     def look(self, step: Step) -> dict[str, np.ndarray]:
         """Similarity (units,) of each layer to the look before, 1 for what has not changed; empty at the first look."""
         was_training = step.training
         step.eval()
         similar: dict[str, np.ndarray] = {}
-        for node, value in step.watch(self._images, self._layers.keys()):
+        step.program.refresh()
+        for node, value in step.program.watch(self._images, self._layers.keys()):
             rows = self._kept(node, value)
             if node in self._rows:
                 found = _cosine(self._rows[node], rows).cpu().numpy()
