@@ -15,7 +15,7 @@ demo: $(VENV)/demo.stamp
 
 # Everything but what is marked slow; `.venv/bin/pytest -m slow` runs the rest.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
