@@ -39,6 +39,22 @@ def test_nothing_half_written(folder, kilotune):
     assert [path for path in Path().iterdir() if path.name.startswith(".new")] == []
 
 
+def test_a_policy_that_draws_anew_needs_a_store(folder, kilotune):
+    drawing = (*EXPORT, "--policy", "random")
+    without = kilotune(*drawing, "--out", "firmware", "--store", "0")
+    assert without.code == 1
+    assert "there is no weight store" in without.stderr
+    small = kilotune(*drawing, "--out", "firmware", "--store", "4KiB")
+    assert small.code == 1
+    assert "two banks of which take 16,384 B" in small.stderr
+    assert not Path("firmware").exists()
+    assert kilotune(*drawing, "--out", "firmware", "--store", "16KiB", "--json").json["store_bytes"] == 16384
+    assert (
+        kilotune(*EXPORT, "--out", "static", "--policy", "classifier", "--store", "0", "--json").json["store_bytes"]
+        == 0
+    )
+
+
 def test_verify(folder, kilotune, needs_compilers):
     assert kilotune(*EXPORT, "--out", "firmware").code == 0
     result = kilotune("verify", "firmware", "--compiler", "gcc", "--json").json

@@ -1,5 +1,6 @@
 """``kilotune export``: a C project from a run, or from a network and a policy."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -27,6 +28,7 @@ def export(
     out: _Out,
     weights_dtype: _Dtype = "float32",
     accumulate: options.Accumulate = True,
+    store: options.StoreSize = None,
     plan: _Plan = None,
     weights: options.Weights = None,
     policy: options.PolicyName = "medyate",
@@ -51,7 +53,7 @@ def export(
     from kilotune.units import format_bytes
 
     if Path(source).is_dir():
-        what = Export.of_run(open_run(source), weights_dtype, accumulate)
+        what = Export.of_run(open_run(source), weights_dtype, accumulate, store)
     else:
         fields: dict[str, Any] = {
             "weights": weights,
@@ -62,15 +64,17 @@ def export(
             "input": input,
         }
         fields |= {"options": options.parse_policy_options(option), "lr": lr, "optimizer": optimizer, "seed": seed}
-        what = _of_model(source, classes, fields, plan, weights_dtype, accumulate)
+        what = replace(_of_model(source, classes, fields, plan, weights_dtype, accumulate), store_bytes=store)
     manifest = what.write(out)
-    result = {"dir": str(out)} | {name: getattr(manifest, name) for name in ("arena_bytes", "ram_bytes", "flash_bytes")}
+    result = {"dir": str(out)} | {
+        name: getattr(manifest, name) for name in ("arena_bytes", "ram_bytes", "flash_bytes", "store_bytes")
+    }
     emit(
         result | {"memory": manifest.memory},
         as_json,
         lambda: (
             f"{out}: arena {format_bytes(manifest.arena_bytes)}, RAM {format_bytes(manifest.ram_bytes)}, "
-            f"constants in flash {format_bytes(manifest.flash_bytes)}"
+            f"constants in flash {format_bytes(manifest.flash_bytes)}, weight store {format_bytes(manifest.store_bytes)}"
         ),
     )
 

@@ -29,6 +29,10 @@ def _parse_budget(text: str) -> int:
         raise typer.BadParameter(str(error)) from error
 
 
+def _parse_store(text: str) -> int:
+    return 0 if text == "0" else _parse_budget(text)
+
+
 def _parse_redraw(text: str) -> str | int:
     return int(text) if text.isdigit() else text
 
@@ -81,6 +85,14 @@ FittingInput = Annotated[
 Budget = Annotated[
     int,
     typer.Option(parser=_parse_budget, metavar="B", help="Memory that is never exceeded: 256KiB, 1.5MiB, 65536."),
+]
+StoreSize = Annotated[
+    int | None,
+    typer.Option(
+        parser=_parse_store,
+        metavar="B",
+        help="Flash or external RAM for what draws have trained: 64KiB, or 0 if there is none [default: what the policy needs]",
+    ),
 ]
 OptionalBudget = Annotated[
     int | None,

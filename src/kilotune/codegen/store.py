@@ -10,6 +10,8 @@ HEADER_BYTES = 64
 """Description and seal at the start of a bank (``KT_STORE_HEADER``)."""
 UNIT_BYTES = 32
 """Size and alignment of every write (``KT_STORE_UNIT``)."""
+PAGE_BYTES = 4096
+"""Bytes that are erased together, where nothing else is said."""
 N_BANKS = 2
 
 
@@ -88,6 +90,6 @@ def check_store(policy: str, redraws: bool, image_bytes: int, medium: Medium | N
         )
 
 
-def flash_of(image_bytes: int, page_bytes: int = 4096) -> int:
+def flash_of(image_bytes: int, page_bytes: int = PAGE_BYTES) -> int:
     """Bytes of a medium of such pages that just holds a store, 0 where nothing is committed."""
     return StoreAccount(image_bytes, Medium("flash", page_bytes, 0)).nbytes if image_bytes else 0

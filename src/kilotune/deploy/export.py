@@ -16,7 +16,7 @@ from kilotune.codegen.numbers import WeightsDtype
 from kilotune.codegen.package import package
 from kilotune.codegen.program import Program
 from kilotune.codegen.project import write_sources
-from kilotune.codegen.store import flash_of
+from kilotune.codegen.store import PAGE_BYTES, Medium, check_store, flash_of
 from kilotune.deploy.describe import describe, lay_out
 from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
@@ -65,18 +65,22 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @dataclass(frozen=True)
 class Export:
     """What is exported. recipe: model, input, policy, optimiser and normalisation are taken from it; accumulate: whether
-    gradients are summed over samples; plan: instead of what the recipe's policy draws."""
+    gradients are summed over samples; plan: instead of what the recipe's policy draws; store_bytes: flash or external RAM for
+    what draws have trained, 0 where there is none, None where the board is still to be chosen."""
 
     model: nn.Module
     recipe: Recipe
     weights_dtype: WeightsDtype = "float32"
     accumulate: bool = True
     plan: UpdatePlan | None = None
+    store_bytes: int | None = None
 
     @classmethod
-    def of_run(cls, run: Run, weights_dtype: WeightsDtype, accumulate: bool) -> "Export":
+    def of_run(
+        cls, run: Run, weights_dtype: WeightsDtype, accumulate: bool, store_bytes: int | None = None
+    ) -> "Export":
         """The tuned network of a run, to go on training as the run did."""
-        return cls(run.model, run.record.recipe, weights_dtype, accumulate)
+        return cls(run.model, run.record.recipe, weights_dtype, accumulate, store_bytes=store_bytes)
 
     def write(self, out: Path) -> Manifest:
         """Write the folder, or nothing. Raises ExportError, or BudgetError if the budget cannot hold the policy."""
@@ -97,6 +101,8 @@ class Export:
             )
         momentum = recipe.momentum or (0.9 if recipe.optimizer == "momentum" else 0.0)
         program, drawing, report, plan = self._program(momentum)
+        if self.store_bytes is not None:
+            check_store(recipe.policy, drawing is not None, program.image_bytes, _medium(self.store_bytes))
         write_sources(program, folder, recipe.model or type(self.model).__name__, recipe.policy, recipe.lr)
         manifest = self._manifest(program, drawing, report)
         package(folder, manifest)
@@ -126,7 +132,8 @@ class Export:
         recipe = self.recipe
         budget = Budget.parse(UNLIMITED if recipe.budget is None else recipe.budget, recipe.ledger)
         ranking = None if recipe.ranking is None else Ranking.load(Path(recipe.ranking))
-        return Selector.fit(graph, make(recipe.policy, **recipe.options), budget, recipe.seed, accounting, ranking)
+        policy = make(recipe.policy, **recipe.options)
+        return Selector.fit(graph, policy, budget, recipe.seed, accounting, ranking, recipe.keep)
 
     def _manifest(self, program: Program, drawing: Drawing | None, report: LedgerReport) -> Manifest:
         recipe = self.recipe
@@ -170,3 +177,7 @@ class Export:
         (folder / "reference.json").write_bytes(msgspec.json.format(msgspec.json.encode(reference)) + b"\n")
         (folder / "plan.json").write_text(plan.to_json())
         write_tensors(folder / "weights.safetensors", self.model.state_dict())
+
+
+def _medium(nbytes: int) -> Medium | None:
+    return Medium("the store", PAGE_BYTES, nbytes // PAGE_BYTES) if nbytes else None
