@@ -4,9 +4,9 @@ Usage: python benchmarks/search_scheme.py [--runs DIR] [--jobs 1]   (needs KILOT
 
 ProxylessNAS-w0.3 pretrained on ImageNet, CIFAR-10 at 32x32. For each shipped scheme a scheme of at most the same weights + inputs
 and exactly as many trained biases is searched for, from one table of contributions: minus the loss on 500 training images
-after one epoch on 600 others, one part trained at a time, at ratios 1/4 and 1. Both are then trained on 2,000 images for 3
-epochs, three seeds, and evaluated on 1,000 test images. What is finished is kept in ``--runs``; the table goes to
-``benchmarks/results/search_scheme.json``.
+after one epoch on 600 others at the rate of the training, one part trained at a time, at ratios 1/4 and 1. Both are then
+trained on 2,000 images for 3 epochs, three seeds, and evaluated on 1,000 test images. What is finished is kept in ``--runs``;
+the table goes to ``benchmarks/results/search_scheme.json``.
 """
 
 import argparse
@@ -20,7 +20,7 @@ NETWORK, WEIGHTS, SIDE = "proxylessnas_w0.3", "proxyless_w0.3", 32
 SEEDS = (0, 42, 100)
 MEASURED_RATIOS = (1 / 4, 1.0)
 N_TRAIN, N_HELD_OUT = 600, 500
-MEASURE = {"epochs": 1, "warmup_epochs": 1, "lr": 0.02, "batch_size": 16, "augment": "shift"}
+MEASURE = {"epochs": 1, "warmup_epochs": 1, "lr": 0.1, "batch_size": 16, "augment": "shift"}
 SHARED = {
     "model": NETWORK, "weights": WEIGHTS, "data": "cifar10", "input": [3, SIDE, SIDE], "ledger": "selection",
     "policy": "sparse_update", "lr": 0.1, "epochs": 3, "warmup_epochs": 1, "augment": "shift", "train_limit": 2000,
