@@ -39,11 +39,10 @@ def test_no_two_live_buffers_share_a_byte(some):
     assert arena.nbytes >= arena.live.max(initial=0)
 
 
-@given(buffers(), st.randoms())
-def test_order_of_the_buffers_does_not_matter(some, random):
-    shuffled = list(some)
-    random.shuffle(shuffled)
-    assert pack(some, N_STEPS).nbytes == pack(shuffled, N_STEPS).nbytes
+@given(buffers())
+def test_the_same_buffers_get_the_same_places(some):
+    """The search draws its moves from a generator of its own, which starts anew in every call."""
+    assert pack(some, N_STEPS).offsets == pack(list(some), N_STEPS).offsets
 
 
 @given(buffers(), st.lists(st.integers(0, 40), min_size=N_STEPS, max_size=N_STEPS))
