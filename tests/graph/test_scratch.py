@@ -12,7 +12,6 @@ from kilotune.graph.node import Conv2d, Layer
 from kilotune.graph.scratch import Scratch, scratch
 from kilotune.graph.way import Modes
 from kilotune.graph.ways import parse_way
-from kilotune.ops.linear import conv2d
 from kilotune.ops.ways import WAYS
 from kilotune.update_plan import ChannelSet
 from tests.oracles import places

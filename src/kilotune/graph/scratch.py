@@ -107,7 +107,9 @@ def _svd(case: _Case) -> Scratch:
     """The input and, of several samples, their Gram matrix and the product with their factor. Backward: dL/dy in components."""
     if case.n == 1:
         return Scratch(Charge(0, case.p))
-    return Scratch(Charge((EIGEN + 3) * case.n * case.n, 4 * case.p), Charge(ceil(case.outputs * (1 + 2 * case.way.most(case.modes, case.batch, case.most) / case.n)), 0))
+    most = case.way.most(case.modes, case.batch, case.most)
+    turned = ceil(case.outputs * (1 + 2 * most / case.n))
+    return Scratch(Charge((EIGEN + 3) * case.n * case.n, 4 * case.p), Charge(turned, 0))
 
 
 def _hosvd(case: _Case) -> Scratch:
