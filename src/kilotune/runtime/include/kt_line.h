@@ -12,7 +12,7 @@
 #define KT_DEPTH 128
 #else
 #define KT_ROWS 4
-#define KT_DEPTH 32
+#define KT_DEPTH 48
 #endif
 #define KT_TILE (KT_ROWS * KT_DEPTH)
 

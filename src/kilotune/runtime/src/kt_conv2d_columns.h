@@ -2,7 +2,7 @@
 #include "kt_line.h"
 
 #define KT_COLUMNS 256 /* pixels, and taps, of a panel */
-#define KT_TAPS 32
+#define KT_COLUMN_TAPS 32
 
 /* to[j] = x[(first + j) * step + shift] inside 0..w, else 0, for j < n; x is NULL for a row of zeros. */
 static inline void kt_spread(float *to, const float *x, int first, int n, int step, int shift, int w)

@@ -41,7 +41,7 @@ typedef struct {
 
 /* The whole line: as wide as possible, then what is left. rows, sx and sy are constants where this is inlined. */
 #define KT_WHOLE(rows)                                                          \
-    static inline void kt_whole_##rows(const kt_span *s, int sx, int sy)        \
+    KT_INLINE void kt_whole_##rows(const kt_span *s, int sx, int sy)        \
     {                                                                           \
         kt_one_##rows(s, kt_quad_##rows(s, KT_WIDER(s, 0, rows, sx, sy), sx, sy), sx, sy); \
     }
