@@ -5,13 +5,14 @@ from functools import cached_property
 
 import numpy as np
 
-from kilotune.graph.backward import BackwardStep, StepGraph, check_plan
+from kilotune.graph.backward import StepGraph, check_plan
 from kilotune.graph.keeping import modes_of, ways_of
 from kilotune.graph.node import Graph
 from kilotune.graph.way import Way
 from kilotune.memory.accounting import Accounting
-from kilotune.memory.arena import Arena, pack
+from kilotune.memory.arena import Arena, live_bytes, pack
 from kilotune.memory.cost import chosen_cost, unit_cost
+from kilotune.memory.fixed import channel_gradient, fixed_elements, resident_kinds, trained_kinds
 from kilotune.memory.knapsack import knapsack_once
 from kilotune.memory.lifetime import Timeline
 from kilotune.memory.streaming import stream
@@ -69,7 +70,6 @@ class Layout:
     graph: Graph
     accounting: Accounting
     timeline: Timeline
-    arena: Arena
     fixed_resident: dict[str, int]
     pool: tuple[str, ...]
     ways: dict[str, Way]
@@ -96,8 +96,7 @@ class Layout:
             graph,
             accounting,
             timeline,
-            pack(timeline.buffers, len(timeline.names), _expected_stack(graph, timeline, pool, accounting)),
-            _resident(graph, step_graph, accounting) | {"keeping": _classifier_state(step_graph, accounting)},
+            resident_kinds(graph, step_graph, accounting),
             pool,
             ways_of(keeps),
         )
@@ -107,6 +106,26 @@ class Layout:
         """Lay out the step for ``plan`` and all that its policy may draw later."""
         pool = plan.pool or tuple(chosen.layer for chosen in plan.channels)
         return cls.of(graph, pool, plan.biases, plan.classifier, accounting, plan.keeps)
+
+    @cached_property
+    def arena(self) -> Arena:
+        """Offsets of the fixed buffers, packed for the draws that are to be expected."""
+        return pack(self.timeline.buffers, len(self.timeline.names), self._expected_stack())
+
+    @property
+    def floor_bytes(self) -> int:
+        """What no draw takes less than, however its buffers are packed; known without packing them."""
+        live = live_bytes(self.timeline.buffers, len(self.timeline.names))
+        return int(live.max(initial=0)) + sum(self.fixed_resident.values())
+
+    def _expected_stack(self) -> np.ndarray:
+        """Bytes above the fixed buffers at each step (steps,) if ``_EXPECTED_SHARE`` of the pool were trained."""
+        stack = np.zeros(len(self.timeline.names))
+        for name in self.pool:
+            layer = self.graph.find_layer(name)
+            born, read = self.timeline.forward_at[layer.node], self.timeline.backward_at[layer.node]
+            stack[born : read + 1] += layer.input_elements
+        return (stack * _EXPECTED_SHARE).astype(np.int64) * self.accounting.batch * self.accounting.element_bytes
 
     def stack(self, plan: UpdatePlan) -> np.ndarray:
         """Bytes of kept channels, and of weight gradients that do not stay, at each step (steps,)."""
@@ -139,16 +158,16 @@ class Layout:
         for step in self.timeline.step_graph.steps if not self.accounting.accumulate else ():
             now = self.timeline.backward_at[step.node.name]
             if self.accounting.layer_gradients:
-                passing[now] += _fixed_elements(self.graph, step)
+                passing[now] += fixed_elements(self.graph, step)
             else:
-                passing[now] = max(passing[now], _channel_gradient(self.graph, step, self.pool))
+                passing[now] = max(passing[now], channel_gradient(self.graph, step, self.pool))
         return passing * self.accounting.element_bytes
 
     def report(self, plan: UpdatePlan) -> LedgerReport:
         """The ledger of one draw in this layout."""
         costs = [chosen_cost(self.graph, chosen, self.ways) for chosen in plan.channels]
         weights = sum(cost.weights for cost in costs)
-        resident = dict(self.fixed_resident) | _trained_kinds("overlay", weights, self.accounting)
+        resident = dict(self.fixed_resident) | trained_kinds("overlay", weights, self.accounting)
         resident["policy"] = plan.state_bytes
         resident["keeping"] += self._state(plan) * self.accounting.element_bytes
         stack = self.stack(plan)
@@ -233,58 +252,6 @@ class Layout:
             once,
             np.array([cost.state.once for cost in many]),
         )
-
-
-def _expected_stack(graph: Graph, timeline: Timeline, pool: tuple[str, ...], accounting: Accounting) -> np.ndarray:
-    """Bytes above the fixed buffers at each step (steps,) if ``_EXPECTED_SHARE`` of the pool were trained: what to pack for."""
-    stack = np.zeros(len(timeline.names))
-    for name in pool:
-        layer = graph.find_layer(name)
-        stack[timeline.forward_at[layer.node] : timeline.backward_at[layer.node] + 1] += layer.input_elements
-    return (stack * _EXPECTED_SHARE).astype(np.int64) * accounting.batch * accounting.element_bytes
-
-
-def _fixed_elements(graph: Graph, step: BackwardStep) -> int:
-    """Numbers trained at a step in every draw: a bias, the classifier's weight."""
-    if not step.bias and step.channels is None:
-        return 0
-    layer = graph.layer[step.node.layer]
-    return step.bias * layer.out_channels + (step.channels is not None) * layer.weight_elements
-
-
-def _channel_gradient(graph: Graph, step: BackwardStep, pool: tuple[str, ...]) -> int:
-    """Numbers of the largest gradient at a step that is applied as a whole: of a channel of the weight, or of a bias."""
-    layer = graph.layer.get(step.node.layer)
-    if layer is None or layer.node != step.node.name:
-        return 0
-    weight = layer.channel_weight_elements if step.channels is not None or layer.name in pool else 0
-    return max(weight, step.bias * layer.out_channels)
-
-
-def _resident(graph: Graph, step_graph: StepGraph, accounting: Accounting) -> dict[str, int]:
-    """What stays in RAM in every draw: biases and the classifier, and the program's own."""
-    elements = {"bias": 0, "classifier": 0}
-    for step in step_graph.steps:
-        kind = "classifier" if step.node.layer == graph.classifier else "bias"
-        elements[kind] += _fixed_elements(graph, step)
-    return {
-        "program": accounting.program_bytes,
-        **_trained_kinds("bias", elements["bias"], accounting),
-        **_trained_kinds("classifier", elements["classifier"], accounting),
-    }
-
-
-def _classifier_state(step_graph: StepGraph, accounting: Accounting) -> int:
-    """Bytes that the way of keeping the classifier's input holds from one step to the next."""
-    kept = (one.compressed for one in step_graph.kept if one.compressed)
-    elements = (one.way.state(one.modes, accounting.batch, one.channels) for one in kept)
-    return sum(elements) * accounting.element_bytes
-
-
-def _trained_kinds(kind: str, elements: int, accounting: Accounting) -> dict[str, int]:
-    nbytes = elements * accounting.element_bytes
-    kinds = {kind: nbytes * accounting.updates, f"{kind}_gradient": nbytes * accounting.accumulate}
-    return kinds | {f"{kind}_optimizer": nbytes * accounting.optimizer_copies}
 
 
 def _by_layer(step_graph: StepGraph, batch: int) -> dict[str, int]:
