@@ -1,0 +1,94 @@
+/* A plane of inputs as the taps of a convolution see it: with zeros around it, and taken apart by what rows and columns leave modulo
+   the strides, so that for every tap the outputs read numbers that lie one behind the other. For processors with vectors. */
+#ifndef KT_FLAT_H
+#define KT_FLAT_H
+
+#include "kt_line.h"
+
+#define KT_FLAT 16384 /* numbers of a plane that is worked on in this way */
+#define KT_TAPS (KT_MAX_KERNEL * KT_MAX_KERNEL)
+#define KT_SPARE (4 * 16) /* numbers that are read, but not used, behind the last one */
+
+/* Rows and columns of each part, distance of two parts, numbers in a row of outputs (some of them unused) and of all outputs. */
+typedef struct {
+    int rows, columns, part, n, taps, offset[KT_TAPS];
+} kt_flat;
+
+static inline kt_flat kt_flat_of(const kt_conv *g)
+{
+    kt_flat a;
+    a.rows = ((g->oh - 1) * g->sh + (g->kh - 1) * g->dh) / g->sh + 1;
+    a.columns = ((g->ow - 1) * g->sw + (g->kw - 1) * g->dw) / g->sw + 1;
+    a.part = a.rows * a.columns;
+    a.n = (g->oh - 1) * a.columns + g->ow;
+    a.taps = g->kh * g->kw;
+    for (int t = 0; t < a.taps; t++) {
+        const int row = t / g->kw * g->dh, column = t % g->kw * g->dw;
+        a.offset[t] = (row % g->sh * g->sw + column % g->sw) * a.part + row / g->sh * a.columns + column / g->sw;
+    }
+    return a;
+}
+
+static inline int kt_flat_size(const kt_conv *g, const kt_flat *a) { return g->sh * g->sw * a->part + KT_SPARE; }
+
+/* to[i] = x[i * step], i < n. */
+static inline void kt_apart(float *restrict to, const float *restrict x, int step, int n)
+{
+    if (step == 1) {
+        for (int i = 0; i < n; i++) {
+            to[i] = x[i];
+        }
+    } else if (step == 2) {
+        for (int i = 0; i < n; i++) {
+            to[i] = x[2 * i];
+        }
+    } else {
+        for (int i = 0; i < n; i++) {
+            to[i] = x[i * step];
+        }
+    }
+}
+
+/* to[i * step] = x[i], i < n. */
+static inline void kt_together(float *restrict to, const float *restrict x, int step, int n)
+{
+    if (step == 1) {
+        for (int i = 0; i < n; i++) {
+            to[i] = x[i];
+        }
+    } else {
+        for (int i = 0; i < n; i++) {
+            to[i * step] = x[i];
+        }
+    }
+}
+
+/* x (h,w) into place; the zeros around it are there. */
+static inline void kt_flat_fill(const kt_conv *g, const kt_flat *a, const float *x, float *plane)
+{
+    for (int line = 0; line < g->h && (line + g->top) / g->sh < a->rows; line++) {
+        float *const row = plane + (line + g->top) % g->sh * g->sw * a->part + (line + g->top) / g->sh * a->columns;
+        for (int i = 0; i < g->sw && i < g->w; i++) {
+            const int at = g->left + i, room = a->columns - at / g->sw, n = (g->w - i + g->sw - 1) / g->sw;
+            kt_apart(row + at % g->sw * a->part + at / g->sw, x + line * g->w + i, g->sw, n < room ? n : room);
+        }
+    }
+}
+
+/* out[q] = start + sum over taps of f[t] * plane[offset[t] + q]; start: first, or where that is NULL what out holds. */
+static inline void kt_flat_run(int taps, const int *offset, const float *plane, const float *f, const float *first, int n, float *out)
+{
+    for (int q = 0; q < n; q += 2 * KT_WIDE) {
+        KT_VEC a = first ? KT_WIDEST(_all)(*first) : KT_WIDEST(_take)(out + q, 1);
+        KT_VEC b = first ? a : KT_WIDEST(_take)(out + q + KT_WIDE, 1);
+        for (int t = 0; t < taps; t++) {
+            const float *const x = plane + offset[t] + q;
+            a = KT_WIDEST(_step)(a, f[t], KT_WIDEST(_take)(x, 1));
+            b = KT_WIDEST(_step)(b, f[t], KT_WIDEST(_take)(x + KT_WIDE, 1));
+        }
+        KT_WIDEST(_put)(out + q, 1, a);
+        KT_WIDEST(_put)(out + q + KT_WIDE, 1, b);
+    }
+}
+
+#endif
