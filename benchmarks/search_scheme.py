@@ -3,10 +3,10 @@
 Usage: python benchmarks/search_scheme.py [--runs DIR] [--jobs 1]   (needs KILOTUNE_DATA; five minutes on one quiet core)
 
 ProxylessNAS-w0.3 pretrained on ImageNet, CIFAR-10 at 32x32. For each shipped scheme a scheme of at most the same weights + inputs
-and exactly as many trained biases is searched for, from one table of contributions: minus the loss on 500 training images
-after one epoch on 600 others at the rate of the training, one part trained at a time, at ratios 1/4 and 1 ("found"); and from
-the gradients of the 600 images ("cheap"). All three are then trained on 2,000 images for 3 epochs, three seeds, and evaluated on 1,000 test images. What is finished is kept in ``--runs``;
-the table goes to ``benchmarks/results/search_scheme.json``.
+and exactly as many trained biases is searched for, from one table of contributions ("found"): minus the loss on 500 training
+images after one epoch on 600 others at the rate of the training, one part trained at a time, at ratios 1/4 and 1; and from the
+gradients of the 600 images ("cheap"). All three are then trained on 2,000 images for 3 epochs, three seeds, and evaluated on
+1,000 test images. What is finished is kept in ``--runs``; the table goes to ``benchmarks/results/search_scheme.json``.
 """
 
 import argparse

@@ -139,8 +139,8 @@ Keep = Annotated[
     typer.Option(
         metavar="WAY",
         help="How trained layers keep their inputs for backward: int8, int4, prune:SHARE, filter:PATCH, svd:ENERGY, "
-        "hosvd:ENERGY, asi:RANK, lance:RANK; LAYER=WAY,LAYER=WAY; or a .json file of ways by layer, as `kilotune calibrate` writes it "
-        "[default: exactly].",
+        "hosvd:ENERGY, asi:RANK, lance:RANK; LAYER=WAY,LAYER=WAY; or a .json file of ways by layer, as `kilotune "
+        "calibrate` writes it [default: exactly].",
     ),
 ]
 RankingFile = Annotated[
