@@ -51,7 +51,7 @@ def plan(
     """What a policy trains inside a memory budget, and what that costs, byte by byte.
 
     Prints the policy's first draw: channels of each layer, both ledgers, and who lives when. The worst case holds for
-    every draw the policy can make. --policy auto compares combinations of policy, trained biases and --keep by the share
+    every draw the policy can make. --policy auto compares combinations of policy, layers, biases and --keep by the share
     of the gradient that they capture, and takes the best.
     """
     from kilotune.cli.fitting import Fitter

@@ -53,6 +53,6 @@ def image_bytes(layout: Layout, plan: UpdatePlan) -> int:
     chosen = [(len(one.indices), layers[one.layer].channel_weight_elements) for one in plan.channels]
     weights = sum(layers[name].weight_elements for name in layout.pool)
     deltas = sum(n * elements for n, elements in chosen) * layout.accounting.resident_copies
-    stays = sum(layout.fixed_resident.values()) - layout.accounting.program_bytes + plan.state_bytes
+    stays = layout.resident_bytes - layout.accounting.program_bytes + plan.state_bytes
     draw = present_bytes(len(layout.pool), sum(n for n, _ in chosen))
     return (weights + deltas) * _FLOAT_BYTES + stays + draw
