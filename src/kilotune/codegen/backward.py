@@ -61,10 +61,12 @@ def _conv2d(v: Values, node: Node, dy: Argument, to: Target) -> Calls:
         arguments = (geometry, dy, *weight, piece or NOTHING, to.at, ring, to.add)
         yield Call(f"kt_depthwise_input_grad_{v.suffix(node)}", arguments)
         return
-    kind = "pointwise" if is_pointwise(node) else "conv2d"
-    yield Call(f"kt_{kind}_input_grad_{v.suffix(node)}", (geometry, dy, *weight, to.at, to.add))
+    if is_pointwise(node):
+        yield Call(f"kt_pointwise_input_grad_{v.suffix(node)}", (geometry, dy, *weight, piece or NOTHING, to.at, to.add))
+        return
+    yield Call(f"kt_conv2d_input_grad_{v.suffix(node)}", (geometry, dy, *weight, to.at, to.add))
     if piece is not None:
-        yield Call(f"kt_{kind}_slice_input_grad", (geometry, dy, piece, to.at))
+        yield Call("kt_conv2d_slice_input_grad", (geometry, dy, piece, to.at))
 
 
 def _linear(v: Values, node: Node, dy: Argument, to: Target) -> Calls:

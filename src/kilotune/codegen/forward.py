@@ -30,16 +30,11 @@ def _conv2d(v: Values, node: Node, keeping: bool) -> Calls:
     weight, scale = v.weight(node)
     if keeping and piece is not None and v.slice_number(node) != len(v.region.pool):
         yield Call("kt_keep_channels", (x, piece, prod(v.shape(node.inputs[0])[1:])))
+    arguments = (geometry, x, weight, scale, v.bias(node), piece or NOTHING, y)
     if is_depthwise(node):
-        ring = v.scratch(f"{node.name}.ring")
-        yield Call(
-            f"kt_depthwise_{v.suffix(node)}", (geometry, x, weight, scale, v.bias(node), piece or NOTHING, y, ring)
-        )
-        return
-    kind = "pointwise" if is_pointwise(node) else "conv2d"
-    yield Call(f"kt_{kind}_{v.suffix(node)}", (geometry, x, weight, scale, v.bias(node), y))
-    if piece is not None:
-        yield Call(f"kt_{kind}_slice", (geometry, x, piece, y))
+        yield Call(f"kt_depthwise_{v.suffix(node)}", (*arguments, v.scratch(f"{node.name}.ring")))
+    else:
+        yield Call(f"kt_{'pointwise' if is_pointwise(node) else 'conv2d'}_{v.suffix(node)}", arguments)
 
 
 def _linear(v: Values, node: Node, keeping: bool) -> Calls:

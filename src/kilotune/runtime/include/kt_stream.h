@@ -30,6 +30,4 @@ KT_DECLARE_STREAM(s8);
 
 #undef KT_DECLARE_STREAM
 
-void kt_stream_kept(const kt_conv *g, const kt_slice *slice, float *y);
-
 #endif
