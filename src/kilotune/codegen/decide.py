@@ -94,6 +94,7 @@ class _Decision:
         assert isinstance(output, Place)
         return Program(
             arena_bytes=self.region.nbytes,
+            fixed_bytes=self.region.layout.arena.nbytes,
             image=self.region.buffer(graph.nodes[0].name),
             image_elements=v.elements(graph.nodes[0].name),
             logits=output,
@@ -237,7 +238,8 @@ class _Decision:
 
     def _start(self) -> Iterator[Line]:
         """Everything that is trained starts as nothing but the biases, which start as they are in flash."""
-        yield Call("kt_zero", (Place(0), self.region.nbytes // 4))
+        lowest = self.region.top if self.v.drawing else self._lowest()
+        yield Call("kt_zero", (Place(lowest), (self.region.nbytes - lowest) // 4))
         for name, trained in self.region.trained.items():
             if name.endswith(".bias"):
                 node = self.v.graph.node[self.v.graph.layer[trained.layer].node]

@@ -140,10 +140,12 @@ class Program:
 
     image, logits: places. infer, train, apply: the lines of these functions. start: the lines that put initial values in place.
     layers, slices: tables of kt_types.h, one row per layer that draws may train, in forward order. max_channels: most input
-    channels that one draw trains. resident_bytes: what stays from step to step, at the upper end of the arena.
+    channels that one draw trains. fixed_bytes: from the bottom of the arena, up to where buffers reach that do not depend on the
+    draw. resident_bytes: what stays from step to step, at the upper end of the arena.
     """
 
     arena_bytes: int
+    fixed_bytes: int
     image: Place
     image_elements: int
     logits: Place

@@ -124,6 +124,7 @@ def fields(program: Program) -> dict[str, str]:
     """What the templates of ``runtime/project`` leave open, as text."""
     return {
         "arena_bytes": str(program.arena_bytes),
+        "fixed_bytes": str(program.fixed_bytes),
         "image_elements": str(program.image_elements),
         "classes": str(program.classes),
         "gradients": "summed" if program.accumulates else "applied at once",

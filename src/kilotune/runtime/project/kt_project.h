@@ -10,10 +10,13 @@
 #define KT_IMAGE_BYTES (4 * KT_IMAGE_ELEMENTS)
 #define KT_CLASSES @classes@
 #define KT_ARENA_BYTES @arena_bytes@
+#define KT_ARENA_FIXED @fixed_bytes@ /* of these, up to where buffers reach that are the same for every draw */
 #define KT_LAYERS @n_slices@ /* layers that draws may train, the classifier among them */
 #define KT_POOL @n_pool@ /* of these, layers that the device draws from */
 
 #define KT_IDENTITY @identity@u /* of this network and plan, in the store */
+
+extern float kt_arena[KT_ARENA_BYTES / 4];
 
 /* Negative results are codes of kt_types.h. */
 int kt_start(void);                                        /* once, before everything else */
