@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from kilotune.graph.backward import BackwardStep, StepGraph, check_plan
+from kilotune.graph.backward import StepGraph, check_plan
 from kilotune.graph.keeping import modes_of, ways_of
 from kilotune.graph.node import Graph
 from kilotune.graph.way import Way
@@ -14,6 +14,7 @@ from kilotune.memory.arena import Arena, pack
 from kilotune.memory.cost import chosen_cost, unit_cost
 from kilotune.memory.knapsack import knapsack_once
 from kilotune.memory.lifetime import Timeline
+from kilotune.memory.passing import fixed_elements, gradient_is_whole, passing_bytes
 from kilotune.memory.streaming import stream
 from kilotune.update_plan import Axis, Keep, UpdatePlan
 
@@ -116,7 +117,7 @@ class Layout:
             cost = chosen_cost(self.graph, chosen, self.ways, self.accounting.batch)
             born, read = self._span(node)
             stack[born : read + 1] += cost.kept * self.accounting.element_bytes
-            if self.accounting.layer_gradients:
+            if gradient_is_whole(self.accounting, self.timeline, node):
                 stack[read] += cost.weights * self.accounting.element_bytes
         return stack
 
@@ -134,15 +135,7 @@ class Layout:
 
     @cached_property
     def _passing(self) -> np.ndarray:
-        """Bytes of gradients that pass in every draw, at each step (steps,): of biases and the classifier, or of one channel."""
-        passing = np.zeros(len(self.timeline.names), dtype=np.int64)
-        for step in self.timeline.step_graph.steps if not self.accounting.accumulate else ():
-            now = self.timeline.backward_at[step.node.name]
-            if self.accounting.layer_gradients:
-                passing[now] += _fixed_elements(self.graph, step)
-            else:
-                passing[now] = max(passing[now], _channel_gradient(self.graph, step, self.pool))
-        return passing * self.accounting.element_bytes
+        return passing_bytes(self.accounting, self.timeline, self.pool)
 
     def report(self, plan: UpdatePlan) -> LedgerReport:
         """The ledger of one draw in this layout."""
@@ -221,10 +214,11 @@ class Layout:
         weight = np.array([cost.weight for cost in one])
         resident = weight * self.accounting.resident_copies + np.array([cost.state.unit for cost in many])
         numbers = resident + self._spans * np.array([cost.kept.unit for cost in many])
-        if self.accounting.layer_gradients:
-            for column, layer in enumerate(body):
-                if layer.node in self.timeline.backward_at:
-                    numbers[self.timeline.backward_at[layer.node], column] += weight[column]
+        for column, layer in enumerate(body):
+            if layer.node in self.timeline.backward_at and gradient_is_whole(
+                self.accounting, self.timeline, layer.node
+            ):
+                numbers[self.timeline.backward_at[layer.node], column] += weight[column]
         once = self._spans * np.array([cost.kept.once for cost in many])
         return (
             weight + np.array([cost.kept.unit + cost.state.unit for cost in one]),
@@ -244,29 +238,12 @@ def _expected_stack(graph: Graph, timeline: Timeline, pool: tuple[str, ...], acc
     return (stack * _EXPECTED_SHARE).astype(np.int64) * accounting.batch * accounting.element_bytes
 
 
-def _fixed_elements(graph: Graph, step: BackwardStep) -> int:
-    """Numbers trained at a step in every draw: a bias, the classifier's weight."""
-    if not step.bias and step.channels is None:
-        return 0
-    layer = graph.layer[step.node.layer]
-    return step.bias * layer.out_channels + (step.channels is not None) * layer.weight_elements
-
-
-def _channel_gradient(graph: Graph, step: BackwardStep, pool: tuple[str, ...]) -> int:
-    """Numbers of the largest gradient at a step that is applied as a whole: of a channel of the weight, or of a bias."""
-    layer = graph.layer.get(step.node.layer)
-    if layer is None or layer.node != step.node.name:
-        return 0
-    weight = layer.channel_weight_elements if step.channels is not None or layer.name in pool else 0
-    return max(weight, step.bias * layer.out_channels)
-
-
 def _resident(graph: Graph, step_graph: StepGraph, accounting: Accounting) -> dict[str, int]:
     """What stays in RAM in every draw: biases and the classifier, and the program's own."""
     elements = {"bias": 0, "classifier": 0}
     for step in step_graph.steps:
         kind = "classifier" if step.node.layer == graph.classifier else "bias"
-        elements[kind] += _fixed_elements(graph, step)
+        elements[kind] += fixed_elements(graph, step)
     return {
         "program": accounting.program_bytes,
         **_trained_kinds("bias", elements["bias"], accounting),
