@@ -5,7 +5,7 @@
 
 #include "kt_line.h"
 
-#define KT_FLAT 16384 /* numbers of a plane that is worked on in this way */
+#define KT_FLAT 20480 /* numbers of a plane that is worked on in this way */
 #define KT_TAPS (KT_MAX_KERNEL * KT_MAX_KERNEL)
 #define KT_SPARE (4 * 16) /* numbers that are read, but not used, behind the last one */
 
