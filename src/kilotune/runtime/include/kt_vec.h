@@ -7,8 +7,9 @@
 
 #include "kt_math.h"
 
-/* For loops that are to be compiled once for each of their constant arguments. */
+/* For loops that are to be compiled once for each of their constant arguments, and for those that need all registers. */
 #define KT_INLINE static inline __attribute__((always_inline))
+#define KT_OUTLINE __attribute__((noinline))
 
 #if defined(__SSE__) || defined(__aarch64__)
 #define KT_VECTORS 1

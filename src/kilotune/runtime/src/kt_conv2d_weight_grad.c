@@ -7,11 +7,9 @@
 
 static inline float lanes_sum(const float *s)
 {
-    float t[4];
-    for (int l = 0; l < 4; l++) {
-        t[l] = (s[l] + s[l + 8]) + (s[l + 4] + s[l + 12]);
-    }
-    return (t[0] + t[1]) + (t[2] + t[3]);
+    const kt_quad low = kt_quad_add(kt_quad_take(s, 1), kt_quad_take(s + 8, 1));
+    const kt_quad t = kt_quad_add(low, kt_quad_add(kt_quad_take(s + 4, 1), kt_quad_take(s + 12, 1)));
+    return (KT_LANE(t, 0) + KT_LANE(t, 1)) + (KT_LANE(t, 2) + KT_LANE(t, 3));
 }
 
 #if KT_VECTORS
@@ -19,8 +17,8 @@ static inline float lanes_sum(const float *s)
 #define NINE 9 /* taps at once */
 #define EACH(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8)
 
-/* Sums of nine taps, the last ones again where there are fewer. dy: rows of `width`, zeros behind ow. */
-static void nine_taps(const kt_conv *g, const kt_flat *a, const float *plane, const float *dy, int width, int first, float (*s)[LANES])
+/* Sums of nine taps, the last one again where there are fewer. Not inlined: then the sums are in registers. dy: rows of `width`, zeros behind ow. */
+static KT_OUTLINE void nine_taps(const kt_conv *g, const kt_flat *a, const float *plane, const float *dy, int width, int first, float (*s)[LANES])
 {
     for (int l = 0; l < LANES; l += KT_WIDE) {
 #define SUM(t)                                                                              \
@@ -52,21 +50,37 @@ static float *one_pair(const kt_conv *g, const kt_flat *a, const float *plane, c
     return gradient;
 }
 
-static void flat(const kt_conv *g, const kt_flat *a, const kt_slice *slice, const float *dy, const float *scale)
+/* dy (oh,ow) of one output with rows of `width`, in `to` if they have another length. */
+static const float *widened(const kt_conv *g, const float *dy, int width, float *to)
+{
+    for (int row = 0; row < g->oh && width != g->ow; row++) {
+        kt_apart(to + row * width, dy + row * g->ow, 1, g->ow);
+    }
+    return width == g->ow ? dy : to;
+}
+
+static void in_planes(const kt_conv *g, const kt_flat *a, const kt_slice *slice, const float *dy, const float *scale)
 {
     const int inputs = g->c / g->groups, outputs = g->o / g->groups, width = (g->ow + LANES - 1) / LANES * LANES;
-    float plane[KT_FLAT], padded[KT_FLAT], *gradient = slice->gradient;
-    kt_fill(plane, 0.0f, kt_flat_size(g, a));
-    kt_fill(padded, 0.0f, g->oh * width);
-    for (int k = 0; k < slice->count; k++) {
-        const int first = slice->index[k] / inputs * outputs;
-        kt_flat_fill(g, a, slice->kept + k * g->h * g->w, plane);
-        for (int o = first; o < first + outputs; o++) {
-            const float *from = dy + o * g->oh * g->ow;
-            for (int row = 0; row < g->oh && width != g->ow; row++) {
-                kt_apart(padded + row * width, from + row * g->ow, 1, g->ow);
+    const int size = kt_flat_size(g, a), wide = g->oh * width, larger = size > wide ? size : wide;
+    float planes[KT_FLAT], padded[KT_FLAT], *gradient = slice->gradient;
+    kt_fill(planes, 0.0f, size * kt_planes(larger, slice->count));
+    kt_fill(padded, 0.0f, wide * kt_planes(larger, slice->count));
+    for (int first = 0, count; first < slice->count; first += count) {
+        const float *from[KT_PLANES];
+        count = kt_planes(larger, slice->count - first);
+        for (int k = 0; k < count; k++) {
+            kt_flat_fill(g, a, slice->kept + (first + k) * g->h * g->w, planes + k * size);
+            from[k] = widened(g, dy + slice->index[first + k] / inputs * outputs * g->oh * g->ow, width, padded + k * wide);
+        }
+        for (int k = 0; k < count; k++) {
+            const int row = slice->index[first + k] / inputs * outputs;
+            for (int o = row; o < row + outputs; o++) {
+                if (o > row) {
+                    from[k] = widened(g, dy + o * g->oh * g->ow, width, padded + k * wide);
+                }
+                gradient = one_pair(g, a, planes + k * size, from[k], width, scale ? scale[o] : 1.0f, gradient);
             }
-            gradient = one_pair(g, a, plane, width == g->ow ? from : padded, width, scale ? scale[o] : 1.0f, gradient);
         }
     }
 }
@@ -99,8 +113,8 @@ void kt_conv2d_weight_grad(const kt_conv *g, const kt_slice *slice, const float 
     float *gradient = slice->gradient;
 #if KT_VECTORS
     const kt_flat a = kt_flat_of(g);
-    if (kt_flat_size(g, &a) <= KT_FLAT && g->oh * ((g->ow + LANES - 1) / LANES) * LANES <= KT_FLAT) {
-        flat(g, &a, slice, dy, scale);
+    if (kt_flat_fits(g, &a) && g->oh * ((g->ow + LANES - 1) / LANES) * LANES <= KT_FLAT) {
+        in_planes(g, &a, slice, dy, scale);
         return;
     }
 #endif
