@@ -11,6 +11,16 @@
 #define KT_INLINE static inline __attribute__((always_inline))
 #define KT_OUTLINE __attribute__((noinline))
 
+/* Before a loop of which every pass writes its own numbers, or does where `apart`: with OpenMP passes are shared among threads, the
+   numbers stay the same; without it this is plain C. */
+#ifdef _OPENMP
+#define KT_SHARED _Pragma("omp parallel for schedule(static)")
+#define KT_SHARED_IF_APART _Pragma("omp parallel for schedule(static) if (apart)")
+#else
+#define KT_SHARED
+#define KT_SHARED_IF_APART (void)apart;
+#endif
+
 #if defined(__SSE__) || defined(__aarch64__)
 #define KT_VECTORS 1
 #define KT_LANE(v, l) (v)[l]

@@ -59,29 +59,37 @@ static const float *widened(const kt_conv *g, const float *dy, int width, float 
     return width == g->ow ? dy : to;
 }
 
+/* `count` trained channels from place `first` on, several at once. */
+static void some_planes(const kt_conv *g, const kt_flat *a, const kt_slice *slice, const float *dy, const float *scale, int first,
+                        int count, int width)
+{
+    const int inputs = g->c / g->groups, outputs = g->o / g->groups, size = kt_flat_size(g, a), wide = g->oh * width;
+    float planes[KT_FLAT], padded[KT_FLAT], *gradient = slice->gradient + first * outputs * a->taps;
+    const float *from[KT_PLANES];
+    kt_fill(planes, 0.0f, size * count);
+    kt_fill(padded, 0.0f, wide * count);
+    for (int k = 0; k < count; k++) {
+        kt_flat_fill(g, a, slice->kept + (first + k) * g->h * g->w, planes + k * size);
+        from[k] = widened(g, dy + slice->index[first + k] / inputs * outputs * g->oh * g->ow, width, padded + k * wide);
+    }
+    for (int k = 0; k < count; k++) {
+        const int row = slice->index[first + k] / inputs * outputs;
+        for (int o = row; o < row + outputs; o++) {
+            if (o > row) {
+                from[k] = widened(g, dy + o * g->oh * g->ow, width, padded + k * wide);
+            }
+            gradient = one_pair(g, a, planes + k * size, from[k], width, scale ? scale[o] : 1.0f, gradient);
+        }
+    }
+}
+
 static void in_planes(const kt_conv *g, const kt_flat *a, const kt_slice *slice, const float *dy, const float *scale)
 {
-    const int inputs = g->c / g->groups, outputs = g->o / g->groups, width = (g->ow + LANES - 1) / LANES * LANES;
-    const int size = kt_flat_size(g, a), wide = g->oh * width, larger = size > wide ? size : wide;
-    float planes[KT_FLAT], padded[KT_FLAT], *gradient = slice->gradient;
-    kt_fill(planes, 0.0f, size * kt_planes(larger, slice->count));
-    kt_fill(padded, 0.0f, wide * kt_planes(larger, slice->count));
-    for (int first = 0, count; first < slice->count; first += count) {
-        const float *from[KT_PLANES];
-        count = kt_planes(larger, slice->count - first);
-        for (int k = 0; k < count; k++) {
-            kt_flat_fill(g, a, slice->kept + (first + k) * g->h * g->w, planes + k * size);
-            from[k] = widened(g, dy + slice->index[first + k] / inputs * outputs * g->oh * g->ow, width, padded + k * wide);
-        }
-        for (int k = 0; k < count; k++) {
-            const int row = slice->index[first + k] / inputs * outputs;
-            for (int o = row; o < row + outputs; o++) {
-                if (o > row) {
-                    from[k] = widened(g, dy + o * g->oh * g->ow, width, padded + k * wide);
-                }
-                gradient = one_pair(g, a, planes + k * size, from[k], width, scale ? scale[o] : 1.0f, gradient);
-            }
-        }
+    const int width = (g->ow + LANES - 1) / LANES * LANES, size = kt_flat_size(g, a), wide = g->oh * width;
+    const int step = kt_planes(size > wide ? size : wide, slice->count);
+    KT_SHARED
+    for (int first = 0; first < slice->count; first += step) {
+        some_planes(g, a, slice, dy, scale, first, slice->count - first < step ? slice->count - first : step, width);
     }
 }
 #endif

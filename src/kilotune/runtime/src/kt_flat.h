@@ -52,6 +52,12 @@ static inline int kt_planes(int size, int remaining)
     return remaining < room ? remaining : room;
 }
 
+/* Whether no output plane lies where another input plane is. */
+static inline int kt_apart_in_memory(const float *x, int inputs, const float *y, int outputs, int planes)
+{
+    return y + planes * outputs <= x || x + planes * inputs <= y || (x == y && inputs == outputs);
+}
+
 /* to[i] = x[i], i < n; short rows without a call. */
 static inline void kt_move(float *restrict to, const float *restrict x, int n)
 {
@@ -111,19 +117,48 @@ static inline void kt_flat_fill(const kt_conv *g, const kt_flat *a, const float 
     }
 }
 
-/* out[q] = start + sum over taps of f[t] * plane[offset[t] + q]; start: first, or where that is NULL what out holds. */
-static inline void kt_flat_run(int taps, const int *offset, const float *plane, const float *f, const float *first, int n, float *out)
+/* The loop of kt_flat_run for any taps, and for nine of them, weights in registers. */
+static inline void kt_flat_any(int taps, const int *offset, const float *plane, const float *f, const float *first, int n, float *out)
 {
-    for (int q = 0; q < n; q += 2 * KT_WIDE) {
+    for (int q = 0; q < n; q += 2 * KT_WIDE, plane += 2 * KT_WIDE) {
         KT_VEC a = first ? KT_WIDEST(_all)(*first) : KT_WIDEST(_take)(out + q, 1);
         KT_VEC b = first ? a : KT_WIDEST(_take)(out + q + KT_WIDE, 1);
         for (int t = 0; t < taps; t++) {
-            const float *const x = plane + offset[t] + q;
-            a = KT_WIDEST(_step)(a, f[t], KT_WIDEST(_take)(x, 1));
-            b = KT_WIDEST(_step)(b, f[t], KT_WIDEST(_take)(x + KT_WIDE, 1));
+            a = KT_WIDEST(_step)(a, f[t], KT_WIDEST(_take)(plane + offset[t], 1));
+            b = KT_WIDEST(_step)(b, f[t], KT_WIDEST(_take)(plane + offset[t] + KT_WIDE, 1));
         }
         KT_WIDEST(_put)(out + q, 1, a);
         KT_WIDEST(_put)(out + q + KT_WIDE, 1, b);
+    }
+}
+
+#define KT_EACH_NINE(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8)
+
+static inline void kt_flat_nine(const int *offset, const float *plane, const float *f, const float *first, int n, float *out)
+{
+#define KT_TAP(t) const float *const x##t = plane + offset[t]; const float w##t = f[t];
+    KT_EACH_NINE(KT_TAP)
+    for (int q = 0; q < n; q += 2 * KT_WIDE) {
+        KT_VEC a = first ? KT_WIDEST(_all)(*first) : KT_WIDEST(_take)(out + q, 1);
+        KT_VEC b = first ? a : KT_WIDEST(_take)(out + q + KT_WIDE, 1);
+#define KT_ADD(t)                                                     \
+    a = KT_WIDEST(_step)(a, w##t, KT_WIDEST(_take)(x##t + q, 1));     \
+    b = KT_WIDEST(_step)(b, w##t, KT_WIDEST(_take)(x##t + q + KT_WIDE, 1));
+        KT_EACH_NINE(KT_ADD)
+        KT_WIDEST(_put)(out + q, 1, a);
+        KT_WIDEST(_put)(out + q + KT_WIDE, 1, b);
+    }
+}
+
+/* out[q] = start + sum over taps of f[t] * plane[offset[t] + q]; start: first, or where that is NULL what out holds. Writes whole
+   blocks of KT_BLOCK numbers. */
+#define KT_BLOCK (2 * KT_WIDE)
+static inline void kt_flat_run(int taps, const int *offset, const float *plane, const float *f, const float *first, int n, float *out)
+{
+    if (taps == 9) {
+        kt_flat_nine(offset, plane, f, first, n, out);
+    } else {
+        kt_flat_any(taps, offset, plane, f, first, n, out);
     }
 }
 
