@@ -304,7 +304,9 @@ def test_the_least_budget_is_that_of_all_beginnings(name, ledger_name):
 
 def test_the_advice_names_exactly_what_fits():
     budget = Budget(Fitting(Task.of(small()), make("dgsu"), Accounting()).least(Budget(0)) - 1)
-    fit = [name for name in GENERAL if Fitting(Task.of(small()), make(name), Accounting()).least(Budget(0)) < budget.nbytes]
+    fit = [
+        name for name in GENERAL if Fitting(Task.of(small()), make(name), Accounting()).least(Budget(0)) < budget.nbytes
+    ]
     with pytest.raises(BudgetError, match=f"a policy that fits: {', '.join(fit)}$"):
         Selector.fit(small(), make("full"), budget)
 

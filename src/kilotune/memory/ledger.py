@@ -7,8 +7,9 @@ import numpy as np
 
 from kilotune.graph.backward import StepGraph, check_plan
 from kilotune.graph.keeping import modes_of, ways_of
-from kilotune.graph.node import Graph
-from kilotune.graph.way import Way
+from kilotune.graph.node import Graph, Layer
+from kilotune.graph.scratch import scratch
+from kilotune.graph.way import Charge, Way
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.arena import Arena, live_bytes, pack
 from kilotune.memory.cost import chosen_cost, unit_cost
@@ -129,8 +130,8 @@ class Layout:
         return (stack * _EXPECTED_SHARE).astype(np.int64) * self.accounting.batch * self.accounting.element_bytes
 
     def stack(self, plan: UpdatePlan) -> np.ndarray:
-        """Bytes of kept channels, and of weight gradients that do not stay, at each step (steps,)."""
-        stack = self._passing.copy()
+        """Bytes of kept channels, of what keeping them needs, and of weight gradients that do not stay, at each step (steps,)."""
+        stack = self._passing + self.scratch(plan)
         for chosen in plan.channels:
             node = self.graph.find_layer(chosen.layer).node
             cost = chosen_cost(self.graph, chosen, self.ways, self.accounting.batch)
@@ -139,6 +140,25 @@ class Layout:
             if gradient_is_whole(self.accounting, self.timeline, node):
                 stack[read] += cost.weights * self.accounting.element_bytes
         return stack
+
+    def scratch(self, plan: UpdatePlan) -> np.ndarray:
+        """Bytes that ways of keeping need while they work on the channels of ``plan``, at each step (steps,)."""
+        elements = np.zeros(len(self.timeline.names), dtype=np.int64)
+        for chosen in plan.channels:
+            if chosen.layer in self.ways:
+                layer, n_units = self.graph.layer[chosen.layer], len(chosen.indices)
+                for step, charge in self._scratch(layer, chosen.axis, n_units):
+                    elements[step] += charge.once + n_units * charge.unit
+        return elements * self.accounting.element_bytes
+
+    def _scratch(self, layer: Layer, axis: Axis, most: int) -> list[tuple[int, Charge]]:
+        """Elements for up to ``most`` units of a layer along ``axis`` at the steps at which its way of keeping works."""
+        modes, every = modes_of(self.graph, layer), not layer.keeps_channels(axis)
+        channels = layer.in_channels if every else most
+        needs = scratch(self.ways.get(layer.name), layer, modes, self.accounting.batch, channels)
+        needs = needs.of_all(channels) if every else needs
+        steps = self.timeline.forward_at[layer.node], self.timeline.backward_at[layer.node]
+        return list(zip(steps, needs, strict=True))
 
     def _state(self, plan: UpdatePlan) -> int:
         """Elements that ways of keeping hold from one step to the next for the pool, of layers not drawn too."""
@@ -163,7 +183,7 @@ class Layout:
         resident = dict(self.fixed_resident) | trained_kinds("overlay", weights, self.accounting)
         resident["policy"] = plan.state_bytes
         resident["keeping"] += self._state(plan) * self.accounting.element_bytes
-        stack = self.stack(plan)
+        stack, working = self.stack(plan), self.scratch(plan)
         occupied = self.arena.extent + stack
         peak = int(np.lexsort((self.arena.live, occupied))[-1])
         step_graph = StepGraph.of(self.graph, plan)
@@ -173,14 +193,14 @@ class Layout:
             step_graph.saved_bytes(self.accounting.batch),
             _by_layer(step_graph, self.accounting.batch),
             int(occupied[peak]) + sum(resident.values()),
-            self._composition(peak, int(stack[peak]), resident),
+            self._composition(peak, int(stack[peak] - working[peak]), int(working[peak]), resident),
             self.timeline.names[peak],
             int((self.arena.live + stack).max()) + sum(resident.values()),
             self.accounting,
         )
 
-    def _composition(self, step: int, stack: int, resident: dict[str, int]) -> dict[str, int]:
-        kinds = {"input": 0, "activation": 0, "mask": 0, "gradient": 0, "scratch": 0, "kept": stack}
+    def _composition(self, step: int, stack: int, working: int, resident: dict[str, int]) -> dict[str, int]:
+        kinds = {"input": 0, "activation": 0, "mask": 0, "gradient": 0, "scratch": working, "kept": stack}
         for buffer in self.arena.buffers:
             if buffer.first <= step <= buffer.last:
                 kinds[buffer.kind] += buffer.nbytes
@@ -219,9 +239,20 @@ class Layout:
         if axis not in self._units:
             self._units[axis] = self._unit_arrays(axis)
         cost, cost_once, numbers, numbers_once, state_once = self._units[axis]
+        working, working_once = self._worst_scratch(caps, axis)
+        numbers, numbers_once = numbers + working, numbers_once + working_once
         most = knapsack_once(numbers, cost, caps, elements, numbers_once, cost_once) + int(state_once @ (caps > 0))
         most *= self.accounting.element_bytes
         return int((self.arena.extent + self._passing + most).max()) + sum(self.fixed_resident.values()) + state_bytes
+
+    def _worst_scratch(self, caps: np.ndarray, axis: Axis) -> tuple[np.ndarray, np.ndarray]:
+        """Elements that ways of keeping need for each unit, and once, at each step (steps, layers), up to ``caps`` units."""
+        unit, once = np.zeros((2, *self._spans.shape), dtype=np.int64)
+        for column, layer in enumerate(self.graph.body):
+            if layer.name in self.ways and caps[column]:
+                for step, charge in self._scratch(layer, axis, int(caps[column])):
+                    unit[step, column], once[step, column] = charge.unit, charge.once
+        return unit, once
 
     def _unit_arrays(self, axis: Axis) -> tuple[np.ndarray, ...]:
         """Elements of a unit of each layer and those charged once: at batch 1 (layers,), and in memory (steps, layers);
