@@ -186,9 +186,7 @@ def draw(path: Path) -> None:
     axes.axvline(layout.timeline.loss_at, color="gray", linewidth=1)
     axes.text(layout.timeline.loss_at, 180, " loss", color="gray")
     axes.set(xlabel="operation (forward, loss, backward)", ylabel="KiB of RAM", ylim=(0, 290), xlim=(0, len(steps) - 1))
-    axes.set_title(
-        "One training step of MCUNet-in1 at 128x128, streamed, MeDyate: the worst of all draws stays below the line"
-    )
+    axes.set_title("A training step of MCUNet-in1 at 128x128, streamed, MeDyate: the worst of all draws below the line")
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110)
