@@ -30,13 +30,6 @@ RECIPES = {
     "proxylessnas_w0.3 256KiB medyate": {**PROXYLESS, **SMALL, "budget": "256KiB", "policy": "medyate"},
     "proxylessnas_w0.3 72x72 dense": {**PROXYLESS, **SMALL, **DENSE, "lr": 0.02},
     "mcunet_in1 256KiB streamed medyate": {**MCUNET, **FIRMWARE, "budget": "256KiB", "policy": "medyate"},
-    "proxylessnas_w0.3 256KiB streamed medyate": {
-        **PROXYLESS,
-        **FIRMWARE,
-        "budget": "256KiB",
-        "policy": "medyate",
-        "lr": 0.1,
-    },
     "mcunet_in1 15,936 elements medyate": {**MCUNET, **LARGE, "budget": 63_744, "policy": "medyate"},
     "mcunet_in1 15,936 elements sparse_update": {**MCUNET, **LARGE, "budget": 63_744, **SCHEME},
     "proxylessnas_w0.3 25,984 elements medyate": {**PROXYLESS, **LARGE, "budget": 103_936, "policy": "medyate"},

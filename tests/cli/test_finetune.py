@@ -52,7 +52,18 @@ def test_a_run_is_counted_as_a_streamed_firmware_would_be(kilotune, folder):
     asked = ["--budget", "12KiB", "--input", "1x8x8", "--policy", "last"]
     firmware = ["--streamed", "--program", "1KiB"]
     planned = kilotune("plan", "cli_network:wide", *asked, *firmware, "--json").json
-    tune = ["finetune", "--model", "cli_network:wide", "--data", "data.npz", *asked, "--epochs", "1", "--augment", "none"]
+    tune = [
+        "finetune",
+        "--model",
+        "cli_network:wide",
+        "--data",
+        "data.npz",
+        *asked,
+        "--epochs",
+        "1",
+        "--augment",
+        "none",
+    ]
     tuned = kilotune(*tune, *firmware, "--json").json["ledger"]
     assert tuned["worst_total_bytes"] == planned["worst_case"]["total_bytes"] <= 12 * 1024
     plain = kilotune(*tune, "--out", "plain")

@@ -196,5 +196,7 @@ def _default_input(recipe: "Recipe", dataset: "Dataset") -> tuple[int, ...]:
     channels, ceiling, _ = network.shape_for(dataset)
     policy, budget = make(recipe.policy, **recipe.options), Budget.parse(recipe.budget, recipe.ledger)
     ranking = Ranking.load(Path(recipe.ranking)) if recipe.ranking else None
-    fitter = Fitter(network, policy, budget, accounting_of(recipe), recipe.seed, ranking, channels, ceiling, recipe.keep)
+    fitter = Fitter(
+        network, policy, budget, accounting_of(recipe), recipe.seed, ranking, channels, ceiling, recipe.keep
+    )
     return fitter.fit(None).fitting.task.graph.input.shape[1:]

@@ -62,7 +62,9 @@ def _conv2d(v: Values, node: Node, dy: Argument, to: Target) -> Calls:
         yield Call(f"kt_depthwise_input_grad_{v.suffix(node)}", arguments)
         return
     if is_pointwise(node):
-        yield Call(f"kt_pointwise_input_grad_{v.suffix(node)}", (geometry, dy, *weight, piece or NOTHING, to.at, to.add))
+        yield Call(
+            f"kt_pointwise_input_grad_{v.suffix(node)}", (geometry, dy, *weight, piece or NOTHING, to.at, to.add)
+        )
         return
     yield Call(f"kt_conv2d_input_grad_{v.suffix(node)}", (geometry, dy, *weight, to.at, to.add))
     if piece is not None:
@@ -177,11 +179,9 @@ _BACKWARD: dict[str, Callable[[Values, Node, Argument, Target], Calls]] = {
 }
 
 
-def weight_gradient(v: Values, step: BackwardStep) -> Calls:
+def weight_gradient(v: Values, node: Node, piece: Argument, dy: Argument) -> Calls:
     """Gradient of a trained slice, added to what is in it."""
-    node, piece = step.node, v.slice(step.node)
-    assert piece is not None
-    dy, scale = v.region.buffer(v.region.layout.timeline.routes[node.name].arriving), v.weight_scale(node)
+    scale = v.weight_scale(node)
     if isinstance(node.op, ops.Linear):
         _, o = linear_shape(node)
         yield Call("kt_linear_weight_grad", (piece, dy, scale, v.elements(node.name) // o, o))
@@ -190,10 +190,8 @@ def weight_gradient(v: Values, step: BackwardStep) -> Calls:
         yield Call(f"kt_{kind}_weight_grad", (v.convolution(node), piece, dy, scale))
 
 
-def bias_gradient(v: Values, step: BackwardStep, at: Argument) -> Calls:
+def bias_gradient(v: Values, node: Node, at: Argument, dy: Argument) -> Calls:
     """Gradient of a bias, added to what is at ``at``."""
-    node = step.node
-    dy, scale = v.region.buffer(v.region.layout.timeline.routes[node.name].arriving), v.bias_scale(node)
-    o = v.layer_of[node.name].out_channels
+    o, scale = v.layer_of[node.name].out_channels, v.bias_scale(node)
     kernel = "kt_bias_grad_rows" if isinstance(node.op, ops.Linear) else "kt_bias_grad"
     yield Call(kernel, (dy, scale, at, o, v.elements(node.name) // o))

@@ -29,7 +29,7 @@ def _conv2d(v: Values, node: Node, keeping: bool) -> Calls:
     x, y, geometry, piece = v.value(node.inputs[0]), v.value(node.name), v.convolution(node), v.slice(node)
     weight, scale = v.weight(node)
     if keeping and piece is not None and v.slice_number(node) != len(v.region.pool):
-        yield Call("kt_keep_channels", (x, piece, prod(v.shape(node.inputs[0])[1:])))
+        yield Call("kt_keep_channels", (x, piece, v.plane(node.inputs[0])))
     arguments = (geometry, x, weight, scale, v.bias(node), piece or NOTHING, y)
     if is_depthwise(node):
         yield Call(f"kt_depthwise_{v.suffix(node)}", (*arguments, v.scratch(f"{node.name}.ring")))

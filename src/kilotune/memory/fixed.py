@@ -13,15 +13,6 @@ def fixed_elements(graph: Graph, step: BackwardStep) -> int:
     return step.bias * layer.out_channels + (step.channels is not None) * layer.weight_elements
 
 
-def channel_gradient(graph: Graph, step: BackwardStep, pool: tuple[str, ...]) -> int:
-    """Numbers of the largest gradient at a step that is applied as a whole: of a channel of the weight, or of a bias."""
-    layer = graph.layer.get(step.node.layer)
-    if layer is None or layer.node != step.node.name:
-        return 0
-    weight = layer.channel_weight_elements if step.channels is not None or layer.name in pool else 0
-    return max(weight, step.bias * layer.out_channels)
-
-
 def resident_kinds(graph: Graph, step_graph: StepGraph, accounting: Accounting) -> dict[str, int]:
     """Bytes that stay in RAM in every draw: biases, the classifier and the way it keeps its input, the program's own."""
     elements = {"bias": 0, "classifier": 0}

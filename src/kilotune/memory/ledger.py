@@ -14,9 +14,10 @@ from kilotune.memory.accounting import Accounting
 from kilotune.memory.arena import Arena, pack
 from kilotune.memory.buffer import live_bytes
 from kilotune.memory.cost import chosen_cost, unit_cost
-from kilotune.memory.fixed import channel_gradient, fixed_elements, resident_kinds, trained_kinds
+from kilotune.memory.fixed import resident_kinds, trained_kinds
 from kilotune.memory.knapsack import knapsack_once
 from kilotune.memory.lifetime import Timeline
+from kilotune.memory.passing import gradient_is_whole, passing_bytes
 from kilotune.memory.streaming import stream
 from kilotune.update_plan import Axis, Keep, UpdatePlan
 
@@ -142,7 +143,7 @@ class Layout:
             cost = chosen_cost(self.graph, chosen, self.ways, self.accounting.batch)
             born, read = self._span(node)
             stack[born : read + 1] += cost.kept * self.accounting.element_bytes
-            if self.accounting.layer_gradients:
+            if gradient_is_whole(self.accounting, self.timeline, node):
                 stack[read] += cost.weights * self.accounting.element_bytes
         return stack
 
@@ -179,15 +180,7 @@ class Layout:
 
     @cached_property
     def _passing(self) -> np.ndarray:
-        """Bytes of gradients that pass in every draw, at each step (steps,): of biases and the classifier, or of one channel."""
-        passing = np.zeros(len(self.timeline.names), dtype=np.int64)
-        for step in self.timeline.step_graph.steps if not self.accounting.accumulate else ():
-            now = self.timeline.backward_at[step.node.name]
-            if self.accounting.layer_gradients:
-                passing[now] += fixed_elements(self.graph, step)
-            else:
-                passing[now] = max(passing[now], channel_gradient(self.graph, step, self.pool))
-        return passing * self.accounting.element_bytes
+        return passing_bytes(self.accounting, self.timeline, self.pool)
 
     def report(self, plan: UpdatePlan) -> LedgerReport:
         """The ledger of one draw in this layout."""
@@ -277,10 +270,11 @@ class Layout:
         weight = np.array([cost.weight for cost in one])
         resident = weight * self.accounting.resident_copies + np.array([cost.state.unit for cost in many])
         numbers = resident + self._spans * np.array([cost.kept.unit for cost in many])
-        if self.accounting.layer_gradients:
-            for column, layer in enumerate(body):
-                if layer.node in self.timeline.backward_at:
-                    numbers[self.timeline.backward_at[layer.node], column] += weight[column]
+        for column, layer in enumerate(body):
+            if layer.node in self.timeline.backward_at and gradient_is_whole(
+                self.accounting, self.timeline, layer.node
+            ):
+                numbers[self.timeline.backward_at[layer.node], column] += weight[column]
         once = self._spans * np.array([cost.kept.once for cost in many])
         return (
             weight + np.array([cost.kept.unit + cost.state.unit for cost in one]),

@@ -4,7 +4,7 @@
 /* Sums run over the pixels from the first to the last, onto what the gradient holds: blocks of channels times outputs. */
 
 #if KT_VECTORS
-#define COLUMNS 64
+#define COLUMNS 48
 
 /* panel (depth, COLUMNS): dy (o,n) from pixel p on, turned, times scale. */
 static void turn(const float *dy, const float *scale, int o, int columns, int n, int depth, float *panel)
@@ -35,11 +35,12 @@ static void block(const kt_slice *slice, const float *panel, int o, int columns,
 void kt_pointwise_weight_grad(const kt_conv *g, const kt_slice *slice, const float *dy, const float *scale)
 {
     const int n = g->h * g->w;
-    for (int p = 0, depth; p < n; p += depth) {
-        depth = kt_depths(n - p);
-        for (int o = 0, columns; o < g->o; o += columns) {
+    KT_SHARED
+    for (int o = 0; o < g->o; o += COLUMNS) {
+        const int columns = g->o - o < COLUMNS ? g->o - o : COLUMNS;
+        for (int p = 0, depth; p < n; p += depth) {
             float panel[KT_DEPTH * COLUMNS];
-            columns = g->o - o < COLUMNS ? g->o - o : COLUMNS;
+            depth = kt_depths(n - p);
             turn(dy + o * n + p, scale, o, columns, n, depth, panel);
             block(slice, panel, o, columns, g->o, n, p, depth);
         }
