@@ -17,4 +17,7 @@ def test_a_page_leads_to_the_command(arguments):
     shown = re.compile(rf"^(?:\$ )?kilotune .*{arguments}(?![\w-])", re.MULTILINE)
     pages = [text for text in PAGES.values() if shown.search(text)]
     assert pages, f"no page of docs/papers shows {arguments} in a command"
-    assert any(re.search(r"^## From the (equation|rule) to the test$", text, re.MULTILINE) and "`tests/" in text for text in pages)
+    assert any(
+        re.search(r"^## From the (equation|rule) to the test$", text, re.MULTILINE) and "`tests/" in text
+        for text in pages
+    )
