@@ -119,7 +119,7 @@ class Choice:
 def measure(
     model: nn.Module, graph: Graph, x: Tensor, y: Tensor, keeps: Iterable[str | None] = KEEPS, batch: int = 1
 ) -> Gradient:
-    """The gradient of ``x`` (n, ...), ``y`` (n,), exact and, ``batch`` at once, with inputs kept as ``keeps``, the model stays."""
+    """The gradient of ``x`` (n, ...), ``y`` (n,), exact and, ``batch`` at once, with inputs kept in each of ``keeps``."""
     exact = _gradients(model, graph, x, y, None, len(x))
     weights = {layer.name: exact[f"{layer.name}.weight"].square().flatten(1).sum(1) for layer in graph.body}
     biases = {name: float(exact[f"{name}.bias"].square().sum()) for name in _with_bias(graph)}
