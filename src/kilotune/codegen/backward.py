@@ -62,7 +62,9 @@ def _conv2d(v: Values, node: Node, dy: Argument, to: Target) -> Calls:
         yield Call(f"kt_depthwise_input_grad_{v.suffix(node)}", arguments)
         return
     if is_pointwise(node):
-        yield Call(f"kt_pointwise_input_grad_{v.suffix(node)}", (geometry, dy, *weight, piece or NOTHING, to.at, to.add))
+        yield Call(
+            f"kt_pointwise_input_grad_{v.suffix(node)}", (geometry, dy, *weight, piece or NOTHING, to.at, to.add)
+        )
         return
     yield Call(f"kt_conv2d_input_grad_{v.suffix(node)}", (geometry, dy, *weight, to.at, to.add))
     if piece is not None:
