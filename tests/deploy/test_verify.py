@@ -23,24 +23,31 @@ NETWORKS = {
 }
 
 
-def make_case(name, dtype="float32", momentum=0.0, accumulate=True, every=3):
-    """A case that trains every third input channel of every layer, and the biases of the second half."""
+def make_case(name, dtype="float32", momentum=0.0, accumulate=True, axes=("in",)):
+    """A case that trains every third input channel of every layer (output neuron, if ``axes`` says so for it), and the biases of
+    the second half."""
     torch.manual_seed(0)
     build, shape, rate = NETWORKS[name]
     model = randomise(build().eval())
     graph = without_dropout(capture(model, torch.zeros(1, *shape)))
     head = model.get_parameter(graph.weighted(graph.classifier).weight)
     head.data /= model(torch.randn(8, *shape)).abs().max()  # logits of about 1: a training that does not explode
-    sets = tuple(ChannelSet(layer.name, "in", tuple(range(0, layer.in_channels, every))) for layer in graph.body)
+    sets = tuple(every_third(layer, axes[place % len(axes)]) for place, layer in enumerate(graph.body))
     biases = tuple(layer.name for layer in graph.body[len(graph.body) // 2 :] if layer.has_bias)
     reference = Reference(name, 4, shape, dtype, rate, momentum, accumulate)
     return Case.of(model, reference, UpdatePlan(sets, biases))
+
+
+def every_third(layer, axis):
+    return ChannelSet(layer.name, axis, tuple(range(0, layer.in_channels if axis == "in" else layer.out_channels, 3)))
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
     [
         ("user", {}),
+        ("user", {"axes": ("out",), "momentum": 0.9}),
+        ("user", {"axes": ("in", "out"), "dtype": "int8", "accumulate": False}),
         ("user", {"dtype": "float16", "momentum": 0.9}),
         ("user", {"dtype": "int8", "accumulate": False}),
         ("mcunet", {"accumulate": False}),

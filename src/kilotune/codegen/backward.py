@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 
+from kilotune.codegen import neurons
 from kilotune.codegen.forward import (
     averaged,
     broadcast,
@@ -47,6 +48,7 @@ def input_gradients(v: Values, step: BackwardStep) -> Calls:
         if not _is_passed_on(step.node, arrival, route.arriving):
             target = Target(arrival.value, position, at, int(arrival.held is not None))
             yield from _BACKWARD[step.node.op.kind](v, step.node, dy, target)
+            yield from neurons.input_gradient(v, step.node, dy, at)
 
 
 def _is_passed_on(node: Node, arrival: Arrival, arriving: str) -> bool:
@@ -178,9 +180,10 @@ _BACKWARD: dict[str, Callable[[Values, Node, Argument, Target], Calls]] = {
 def weight_gradient(v: Values, step: BackwardStep) -> Calls:
     """Gradient of a trained slice, added to what is in it."""
     node, piece = step.node, v.slice(step.node)
-    assert piece is not None
     dy, scale = v.region.buffer(v.region.layout.timeline.routes[node.name].arriving), v.weight_scale(node)
-    if isinstance(node.op, ops.Linear):
+    if piece is None:
+        yield from neurons.weight_gradient(v, node, dy)
+    elif isinstance(node.op, ops.Linear):
         _, o = linear_shape(node)
         yield Call("kt_linear_weight_grad", (piece, dy, scale, v.elements(node.name) // o, o))
     else:

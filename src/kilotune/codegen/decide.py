@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from kilotune.codegen import neurons
 from kilotune.codegen.backward import bias_gradient, input_gradients, weight_gradient
 from kilotune.codegen.forward import FORWARD, problem
 from kilotune.codegen.numbers import SUFFIX
@@ -22,12 +23,13 @@ from kilotune.codegen.program import (
     Program,
     Struct,
 )
-from kilotune.codegen.region import SlicePlace, place
+from kilotune.codegen.region import Share, SlicePlace, place
 from kilotune.codegen.values import NOTHING, Values
 from kilotune.errors import ExportError
 from kilotune.graph import node as ops
 from kilotune.graph.backward import BackwardStep
 from kilotune.graph.node import Graph, Layer, Node
+from kilotune.memory.cost import chosen_cost
 from kilotune.update_plan import UpdatePlan
 
 RULE = Name("rule")
@@ -74,9 +76,6 @@ def _check(values: Values, plan: UpdatePlan) -> None:
     patterned = [layer.name for layer in graph.layers if layer.taps is not None]
     if patterned:
         raise ExportError(f"{', '.join(patterned)}: kernels with patterns cannot become C; fine-tune them on the host")
-    neurons = [chosen.layer for chosen in plan.channels if chosen.axis == "out"]
-    if neurons:
-        raise ExportError(f"{', '.join(neurons)}: output neurons cannot be trained on a device; plan input channels")
 
 
 class _Decision:
@@ -153,16 +152,23 @@ class _Decision:
 
     def _lowest(self) -> int:
         """First byte of what stays from step to step; of the largest draw, if there are others."""
-        counts, drawing = self._counts(), self.v.drawing
-        weights = sum(n * layer.channel_weight_elements for n, layer in zip(counts, self.region.pool, strict=True))
-        if drawing is not None:
-            weights = drawing.max_weights
+        drawing = self.v.drawing
+        weights = drawing.max_weights if drawing else sum(share.weights for share in self._shares())
         return self.region.top - 4 * weights * self.region.copies
 
     def _counts(self) -> list[int]:
         """Channels of each layer of the plan; none yet where the device draws."""
         chosen = {} if self.v.drawing else {one.layer: len(one.indices) for one in self.plan.channels}
         return [chosen.get(layer.name, 0) for layer in self.region.pool]
+
+    def _shares(self) -> list[Share]:
+        """What each layer of the pool takes under the plan, as the ledger has it; nothing yet where the device draws."""
+        chosen, ways = {} if self.v.drawing else {one.layer: one for one in self.plan.channels}, self.region.layout.ways
+        costs = {name: chosen_cost(self.v.graph, one, ways) for name, one in chosen.items()}
+        return [
+            Share(costs[one.name].weights, costs[one.name].kept) if one.name in costs else Share(0, 0)
+            for one in self.region.pool
+        ]
 
     def _loss_gradient(self) -> Place:
         if not self.timeline.step_graph.steps:
@@ -171,7 +177,7 @@ class _Decision:
 
     def _forward(self, keeping: bool) -> Iterator[Line]:
         for node in self.v.graph.nodes:
-            calls = list(FORWARD[node.op.kind](self.v, node, keeping))
+            calls = [*FORWARD[node.op.kind](self.v, node, keeping), *neurons.forward(self.v, node, keeping)]
             if calls:
                 yield Comment(_title(node))
                 yield from calls
@@ -193,9 +199,8 @@ class _Decision:
 
     def _gradients(self, step: BackwardStep) -> Iterator[Line]:
         node = step.node
-        if self.v.slice(node) is not None:
-            number = self.v.slice_number(node)
-            assert number is not None
+        number = self.v.slice_number(node)
+        if number is not None:
             row = Name(f"&kt_slices[{number}]"), Name(f"&kt_layers[{number}]")
             if not self.region.accumulate:
                 yield Call("kt_slice_clear", row)
@@ -248,15 +253,21 @@ class _Decision:
     def _tables(self) -> tuple[Struct, Struct]:
         rows, at = [], 0
         for layer in self._sliced:
-            outputs, kernel = layer.out_channels // layer.groups, int(np.prod(layer.kernel))
-            rows.append((at, layer.channel_input_elements, layer.in_channels, outputs, kernel, layer.groups))
+            rows.append((at, *self._row(layer)))
             at += layer.weight_elements
         return Struct("kt_layer", "kt_layers", tuple(rows)), Struct("kt_slice", "kt_slices", tuple(self._slices()))
+
+    def _row(self, layer: Layer) -> tuple[int, ...]:
+        """What kt_layer says of a layer; of output neurons, that each is a group of its own that nobody else reads."""
+        if layer.name in self.region.neurons:
+            return 0, layer.out_channels, 1, layer.neuron_weight_elements, layer.out_channels
+        outputs, kernel = layer.out_channels // layer.groups, int(np.prod(layer.kernel))
+        return layer.channel_input_elements, layer.in_channels, outputs, kernel, layer.groups
 
     def _slices(self) -> Iterator[tuple[Argument | str, ...]]:
         chosen = {} if self.v.drawing else {one.layer: one.indices for one in self.plan.channels}
         counts, region = self._counts(), self.region
-        places = place(counts, region.pool, region.top, region.copies, region.accumulate)
+        places = place(self._shares(), region.top, region.copies, region.accumulate)
         for number, (layer, at) in enumerate(zip(region.pool, places, strict=True)):
             velocity = NOTHING if at.velocity is None else Place(at.velocity)
             index = self._index(number, chosen.get(layer.name, ()))

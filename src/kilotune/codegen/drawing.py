@@ -77,7 +77,8 @@ def find_drawing(selector: Selector, seed: int) -> Drawing | None:
         return None
     if table.axis != "in" or table.once.any():
         raise ExportError(
-            "the device draws input channels that are kept as they are; output neurons and compressed inputs it cannot"
+            "the device draws input channels that are kept as they are; output neurons and compressed inputs it cannot draw, "
+            "only train: export one choice of them with --plan"
         )
     caps = np.array(selector.fitting.bound(selector.size).caps)
     rows = np.flatnonzero(caps)

@@ -28,7 +28,7 @@ def is_pointwise(node: Node) -> bool:
 def _conv2d(v: Values, node: Node, keeping: bool) -> Calls:
     x, y, geometry, piece = v.value(node.inputs[0]), v.value(node.name), v.convolution(node), v.slice(node)
     weight, scale = v.weight(node)
-    if keeping and piece is not None and v.slice_number(node) != len(v.region.pool):
+    if keeping and piece is not None and v.keeps_input(node):
         yield Call("kt_keep_channels", (x, piece, prod(v.shape(node.inputs[0])[1:])))
     if is_depthwise(node):
         ring = v.scratch(f"{node.name}.ring")
@@ -45,7 +45,7 @@ def _conv2d(v: Values, node: Node, keeping: bool) -> Calls:
 def _linear(v: Values, node: Node, keeping: bool) -> Calls:
     (c, o), piece = linear_shape(node), v.slice(node)
     x, y, n = v.value(node.inputs[0]), v.value(node.name), v.elements(node.name) // o
-    if keeping and piece is not None and v.slice_number(node) != len(v.region.pool):
+    if keeping and piece is not None and v.keeps_input(node):
         yield Call("kt_keep_features", (x, piece, n, c))
     yield Call(f"kt_linear_{v.suffix(node)}", (x, *v.weight(node), v.bias(node), y, n, c, o))
     if piece is not None:

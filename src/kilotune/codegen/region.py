@@ -23,16 +23,23 @@ class SlicePlace(NamedTuple):
     kept: int
 
 
-def place(counts: Sequence[int], layers: Sequence[Layer], top: int, copies: int, accumulate: bool) -> list[SlicePlace]:
-    """Where the slices of a draw with ``counts`` input channels of each layer lie below ``top``. Twin of ``kt_place``."""
-    weights = [n * layer.channel_weight_elements * _FLOAT_BYTES for n, layer in zip(counts, layers, strict=True)]
+class Share(NamedTuple):
+    """What a layer takes of the slices, elements: trained weights, and its input from forward to backward."""
+
+    weights: int
+    kept: int
+
+
+def place(shares: Sequence[Share], top: int, copies: int, accumulate: bool) -> list[SlicePlace]:
+    """Where the slices of the layers lie below ``top``, in forward order. Twin of ``kt_place``."""
+    weights = [share.weights * _FLOAT_BYTES for share in shares]
     deltas = []
     for nbytes in weights:
         top -= nbytes * copies
         deltas.append(top)
     places = []
-    for n, layer, nbytes, delta in zip(counts, layers, weights, deltas, strict=True):
-        top -= n * layer.channel_input_elements * _FLOAT_BYTES
+    for share, nbytes, delta in zip(shares, weights, deltas, strict=True):
+        top -= share.kept * _FLOAT_BYTES
         gradient = delta + nbytes if accumulate else top - nbytes
         velocity = delta + nbytes * (1 + accumulate) if copies > 1 + accumulate else None
         places.append(SlicePlace(delta, gradient, velocity, top))
@@ -41,12 +48,16 @@ def place(counts: Sequence[int], layers: Sequence[Layer], top: int, copies: int,
 
 @dataclass(frozen=True)
 class Region:
-    """The arena of a project: ``nbytes`` of it, laid out for the layers ``pool``, with ``state_bytes`` of the policy on top."""
+    """The arena of a project: ``nbytes`` of it, laid out for the layers ``pool``, with ``state_bytes`` of the policy on top.
+
+    neurons: layers of which output neurons are trained that read the whole input.
+    """
 
     layout: Layout
     pool: tuple[Layer, ...]
     nbytes: int
     state_bytes: int
+    neurons: frozenset[str] = frozenset()
 
     def __post_init__(self):
         if self.layout.accounting.batch != 1 or self.layout.accounting.dtype != "float32":

@@ -25,7 +25,8 @@ def lay_out(graph: Graph, plan: UpdatePlan, accounting: Accounting, total_bytes:
     )
     if total_bytes is None:
         total_bytes = layout.report(plan).total_bytes
-    return Region(layout, layers, total_bytes, plan.state_bytes)
+    neurons = [one.layer for one in plan.channels if not graph.layer[one.layer].keeps_channels(one.axis)]
+    return Region(layout, layers, total_bytes, plan.state_bytes, frozenset(neurons))
 
 
 def describe(model: nn.Module, region: Region, dtype: WeightsDtype, drawing: Drawing | None = None) -> Values:

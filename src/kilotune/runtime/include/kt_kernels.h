@@ -31,7 +31,8 @@ KT_DECLARE(s8, int8_t);
 
 #undef KT_DECLARE
 
-/* Trained slices (kt_types.h): forward, input gradient, weight gradient, update. */
+/* Trained slices (kt_types.h): forward, input gradient, weight gradient, update. *_neurons: slices of output neurons, which read the
+   whole input: index names outputs, delta is (count, c/groups, kh, kw), kept is the input. */
 void kt_bias_grad(const float *dy, const float *scale, float *gradient, int o, int n);
 void kt_bias_grad_rows(const float *dy, const float *scale, float *gradient, int o, int n);
 void kt_conv2d_slice(const kt_conv *g, const float *x, const kt_slice *slice, float *y);
@@ -45,6 +46,12 @@ void kt_linear_weight_grad(const kt_slice *slice, const float *dy, const float *
 void kt_pointwise_slice(const kt_conv *g, const float *x, const kt_slice *slice, float *y);
 void kt_pointwise_slice_input_grad(const kt_conv *g, const float *dy, const kt_slice *slice, float *dx);
 void kt_pointwise_weight_grad(const kt_conv *g, const kt_slice *slice, const float *dy, const float *scale);
+void kt_conv2d_neurons(const kt_conv *g, const float *x, const kt_slice *slice, float *y);
+void kt_conv2d_neurons_input_grad(const kt_conv *g, const float *dy, const kt_slice *slice, float *dx);
+void kt_conv2d_neurons_weight_grad(const kt_conv *g, const kt_slice *slice, const float *dy, const float *scale);
+void kt_linear_neurons(const float *x, const kt_slice *slice, float *y, int n, int c, int o);
+void kt_linear_neurons_input_grad(const float *dy, const kt_slice *slice, float *dx, int n, int c, int o);
+void kt_linear_neurons_weight_grad(const kt_slice *slice, const float *dy, const float *scale, int n, int c, int o);
 void kt_sgd(float *value, float *gradient, float *velocity, const float *scale, int n, int step, kt_rule rule);
 void kt_sgd_slice(const kt_slice *slice, const kt_layer *layer, const float *scale, kt_rule rule);
 
