@@ -12,7 +12,7 @@ from kilotune.deploy.export import Reference
 from kilotune.deploy.verify import VALUE_TOLERANCE, Case, compare, difference
 from kilotune.graph.capture import capture
 from kilotune.update_plan import ChannelSet, UpdatePlan
-from tests.deploy.conftest import SqueezeNet
+from tests.deploy.conftest import SqueezeNet, TinyVit, Windows
 from tests.oracles.networks import randomise
 
 # Model, input, learning rate: deep networks with random weights amplify every change, and every rounding, a thousandfold.
@@ -20,6 +20,8 @@ NETWORKS = {
     "mcunet": (lambda: models.create("mcunet_in1", classes=4), (3, 48, 48), 1e-7),
     "mobilenet_v2": (lambda: models.create("mobilenet_v2_w0.35", classes=4), (3, 32, 32), 1e-5),
     "user": (SqueezeNet, (3, 16, 16), 1e-2),
+    "vit": (TinyVit, (3, 16, 16), 1e-2),
+    "windows": (Windows, (3, 16, 16), 1e-2),
 }
 
 
@@ -50,6 +52,10 @@ def every_third(layer, axis):
         ("user", {"axes": ("in", "out"), "dtype": "int8", "accumulate": False}),
         ("user", {"dtype": "float16", "momentum": 0.9}),
         ("user", {"dtype": "int8", "accumulate": False}),
+        ("vit", {}),
+        ("vit", {"axes": ("in", "out"), "accumulate": False, "momentum": 0.9}),
+        ("windows", {"dtype": "int8", "accumulate": False}),
+        ("windows", {"axes": ("out",)}),
         ("mcunet", {"accumulate": False}),
         ("mobilenet_v2", {"dtype": "int8"}),
     ],

@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from kilotune.codegen import neurons
+from kilotune.codegen.again import make_again
 from kilotune.codegen.backward import bias_gradient, input_gradients, weight_gradient
-from kilotune.codegen.forward import FORWARD, problem
+from kilotune.codegen.check import check
+from kilotune.codegen.forward import FORWARD
 from kilotune.codegen.numbers import SUFFIX
 from kilotune.codegen.program import (
     Argument,
@@ -29,7 +31,7 @@ from kilotune.errors import ExportError
 from kilotune.graph import node as ops
 from kilotune.graph.backward import BackwardStep
 from kilotune.graph.node import Graph, Layer, Node
-from kilotune.memory.cost import chosen_cost
+from kilotune.memory.cost import ChosenCost, chosen_cost
 from kilotune.update_plan import UpdatePlan
 
 RULE = Name("rule")
@@ -54,28 +56,8 @@ def decide(values: Values, plan: UpdatePlan, momentum: float = 0.0) -> Program:
 
     Raises ExportError listing every node that has no kernel.
     """
-    _check(values, plan)
+    check(values, plan)
     return _Decision(values, plan).program(momentum)
-
-
-def _check(values: Values, plan: UpdatePlan) -> None:
-    graph = values.graph
-    found = [(node, problem(values, node)) for node in graph.nodes]
-    problems = [
-        f"  {node.op.kind} -> {'x'.join(map(str, values.shape(node.name)))} in {node.layer or node.name}: {text}"
-        for node, text in found
-        if text is not None
-    ]
-    if problems:
-        listing = "\n".join(problems)
-        raise ExportError(f"{graph.model} has {len(problems)} operations that cannot become C:\n{listing}")
-    if plan.keeps:
-        raise ExportError(
-            f"{', '.join(keep.layer for keep in plan.keeps)}: inputs cannot be kept compressed on a device"
-        )
-    patterned = [layer.name for layer in graph.layers if layer.taps is not None]
-    if patterned:
-        raise ExportError(f"{', '.join(patterned)}: kernels with patterns cannot become C; fine-tune them on the host")
 
 
 class _Decision:
@@ -165,9 +147,10 @@ class _Decision:
         """What each layer of the pool takes under the plan, as the ledger has it; nothing yet where the device draws."""
         chosen, ways = {} if self.v.drawing else {one.layer: one for one in self.plan.channels}, self.region.layout.ways
         costs = {name: chosen_cost(self.v.graph, one, ways) for name, one in chosen.items()}
+        none = ChosenCost(0, 0, 0)
         return [
-            Share(costs[one.name].weights, costs[one.name].kept) if one.name in costs else Share(0, 0)
-            for one in self.region.pool
+            Share((cost := costs.get(layer.name, none)).weights, cost.kept, layer.node in self.v.made_again)
+            for layer in self.region.pool
         ]
 
     def _loss_gradient(self) -> Place:
@@ -176,7 +159,7 @@ class _Decision:
         return self.region.buffer(self.timeline.routes[self.timeline.step_graph.steps[0].node.name].arriving)
 
     def _forward(self, keeping: bool) -> Iterator[Line]:
-        for node in self.v.graph.nodes:
+        for node in (node for node in self.v.graph.nodes if node.name not in self.v.graph.constants):
             calls = [*FORWARD[node.op.kind](self.v, node, keeping), *neurons.forward(self.v, node, keeping)]
             if calls:
                 yield Comment(_title(node))
@@ -204,6 +187,7 @@ class _Decision:
             row = Name(f"&kt_slices[{number}]"), Name(f"&kt_layers[{number}]")
             if not self.region.accumulate:
                 yield Call("kt_slice_clear", row)
+            yield from make_again(self.v, step)
             yield from weight_gradient(self.v, step)
         if step.bias:
             at = self._bias_gradient(node)
@@ -260,9 +244,10 @@ class _Decision:
     def _row(self, layer: Layer) -> tuple[int, ...]:
         """What kt_layer says of a layer; of output neurons, that each is a group of its own that nobody else reads."""
         if layer.name in self.region.neurons:
-            return 0, layer.out_channels, 1, layer.neuron_weight_elements, layer.out_channels
+            return 0, layer.out_channels, 1, layer.neuron_weight_elements, layer.out_channels, 0
         outputs, kernel = layer.out_channels // layer.groups, int(np.prod(layer.kernel))
-        return layer.channel_input_elements, layer.in_channels, outputs, kernel, layer.groups
+        again = int(layer.node in self.v.made_again)
+        return layer.channel_input_elements, layer.in_channels, outputs, kernel, layer.groups, again
 
     def _slices(self) -> Iterator[tuple[Argument | str, ...]]:
         chosen = {} if self.v.drawing else {one.layer: one.indices for one in self.plan.channels}
@@ -275,7 +260,8 @@ class _Decision:
         for layer in self._sliced[len(places) :]:
             whole, node = region.trained[f"{layer.name}.weight"], self.v.graph.node[layer.node]
             passing = whole.gradient or self._classifier_gradient(layer, places)
-            kept = self.v.value(node.inputs[0])
+            again = f"{node.name}.again"
+            kept = region.buffer(again) if region.has(again) else self.v.value(node.inputs[0])
             index = self._index(len(places), tuple(range(layer.in_channels)))
             yield index, whole.value, passing, whole.velocity or NOTHING, kept, layer.in_channels
 

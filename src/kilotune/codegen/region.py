@@ -24,10 +24,14 @@ class SlicePlace(NamedTuple):
 
 
 class Share(NamedTuple):
-    """What a layer takes of the slices, elements: trained weights, and its input from forward to backward."""
+    """What a layer takes of the slices, elements: trained weights, and its input from forward to backward.
+
+    again: the input is there in the backward step only, above those of the layers before.
+    """
 
     weights: int
     kept: int
+    again: bool = False
 
 
 def place(shares: Sequence[Share], top: int, copies: int, accumulate: bool) -> list[SlicePlace]:
@@ -39,10 +43,11 @@ def place(shares: Sequence[Share], top: int, copies: int, accumulate: bool) -> l
         deltas.append(top)
     places = []
     for share, nbytes, delta in zip(shares, weights, deltas, strict=True):
-        top -= share.kept * _FLOAT_BYTES
-        gradient = delta + nbytes if accumulate else top - nbytes
+        kept = top - share.kept * _FLOAT_BYTES
+        gradient = delta + nbytes if accumulate else kept - nbytes
         velocity = delta + nbytes * (1 + accumulate) if copies > 1 + accumulate else None
-        places.append(SlicePlace(delta, gradient, velocity, top))
+        places.append(SlicePlace(delta, gradient, velocity, kept))
+        top = top if share.again else kept
     return places
 
 
@@ -110,6 +115,12 @@ class Region:
             if step is not None and step.channels is not None:
                 yield f"{layer.name}.weight", layer.weight_elements
 
+    @cached_property
+    def made_again(self) -> set[str]:
+        """Nodes of layers whose input is made again in the backward pass."""
+        steps = self.layout.timeline.step_graph.steps
+        return {step.node.name for step in steps if step.again and step.node.layer not in self.layout.ways}
+
     def buffer(self, name: str) -> Place:
         """Where a fixed buffer lies."""
         return self._buffers[name]
@@ -129,7 +140,11 @@ class Region:
     def passing(self, node: str, elements: int) -> Place | Below:
         """Where a gradient that does not stay lies during the backward step of ``node``: below the stack."""
         at = self.layout.timeline.backward_at
-        alive = [number for number, layer in enumerate(self.pool) if at[layer.node] >= at[node]]
+        alive = [
+            number
+            for number, layer in enumerate(self.pool)
+            if layer.node == node or (at[layer.node] > at[node] and layer.node not in self.made_again)
+        ]
         if alive:
             return Below(alive[-1], "gradient" if self.pool[alive[-1]].node == node else "kept", elements)
         if self.pool:

@@ -72,9 +72,13 @@ class Values:
             else (*info.shape[: info.batch_axis], *info.shape[info.batch_axis + 1 :])
         )
 
+    def full(self, name: str) -> tuple[int, ...]:
+        """Shape of a value with all its axes, for one sample."""
+        return self.graph.node[name].output.shape
+
     def elements(self, name: str) -> int:
         """Elements of a value."""
-        return prod(self.shape(name))
+        return prod(self.full(name))
 
     def value(self, name: str) -> Argument:
         """Where a value lies; parameters are constants."""
@@ -169,7 +173,12 @@ class Values:
 
     def keeps_input(self, node: Node) -> bool:
         """Whether the forward pass hands what a trained layer reads to the backward pass, as a copy."""
-        return self.slice_number(node) != len(self.region.pool)
+        return self.slice_number(node) != len(self.region.pool) and node.name not in self.made_again
+
+    @cached_property
+    def made_again(self) -> set[str]:
+        """Nodes of trained layers whose input is made again in the backward pass."""
+        return self.region.made_again
 
     def scratch(self, name: str) -> Argument:
         """A ring, or nothing where none is needed."""

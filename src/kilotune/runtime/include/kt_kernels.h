@@ -82,6 +82,27 @@ void kt_silu_grad(const float *dy, const float *kept, float *dx, int n, int add)
 void kt_tanh(const float *x, float *y, int n);
 void kt_tanh_grad(const float *dy, const float *kept, float *dx, int n, int add);
 
+/* Tokens: attention, norms, axes in another order. rows: where each row of the result comes from. */
+void kt_copy_view(const int32_t *view, const float *from, float *to, int add);
+void kt_gelu(const float *x, float *y, int n);
+void kt_gelu_features(const float *x, const uint16_t *rows, const kt_slice *slice, int n, int c);
+void kt_gelu_grad(const float *dy, const float *kept, float *dx, int n, int add);
+void kt_gelu_tanh(const float *x, float *y, int n);
+void kt_gelu_tanh_features(const float *x, const uint16_t *rows, const kt_slice *slice, int n, int c);
+void kt_gelu_tanh_grad(const float *dy, const float *kept, float *dx, int n, int add);
+void kt_layer_norm(const float *x, const float *weight, const float *bias, float *y, int m, int n, float epsilon);
+void kt_layer_norm_features(const float *x, const uint16_t *rows, const float *weight, const float *bias, const kt_slice *slice, int n,
+    int c, float epsilon);
+void kt_layer_norm_grad(const float *dy, const float *x, const float *weight, float *dx, int m, int n, float epsilon, int add);
+void kt_matmul(const float *a, const float *b, float *y, int times, int m, int k, int n, float scale, int add);
+void kt_matmul_at(const float *a, const float *b, float *y, int times, int m, int k, int n, float scale, int add);
+void kt_matmul_bt(const float *a, const float *b, float *y, int times, int m, int k, int n, float scale, int add);
+void kt_mean_rows(const float *x, float *y, int m, int n, int inner);
+void kt_mean_rows_grad(const float *dy, float *dx, int m, int n, int inner, int add);
+void kt_softmax(const float *x, float *y, int m, int n, int inner);
+void kt_softmax_grad(const float *dy, const float *y, float *dx, int m, int n, int inner, int add);
+void kt_take_rows(const float *x, const uint16_t *rows, float *y, int n, int c);
+
 /* Pooling, copies and the loss. */
 void kt_adaptive_avg_pool(const kt_pool *g, const float *x, float *y);
 void kt_adaptive_avg_pool_grad(const kt_pool *g, const float *dy, float *dx, int add);
