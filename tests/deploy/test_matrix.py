@@ -1,4 +1,4 @@
-"""Three networks, a plan that stays and a policy that draws on the device: the same bits from gcc, clang and the board within its
+"""Four networks, a plan that stays and a policy that draws on the device: the same bits from gcc, clang and the board within its
 RAM, nothing undefined, and an arena that is used to its last byte and no further."""
 
 import re
@@ -29,7 +29,7 @@ from kilotune.deploy.export import Export
 from kilotune.errors import BudgetError, EmulatorError
 from kilotune.train.recipe import Recipe
 from tests.codegen.conftest import needs
-from tests.deploy.conftest import SqueezeNet
+from tests.deploy.conftest import SqueezeNet, TinyVit
 from tests.oracles.networks import randomise
 
 M4F = "mps2-an386"
@@ -49,6 +49,7 @@ NETWORKS = {
     "mobilenet_v2": Case(lambda: models.create("mobilenet_v2_w0.35", classes=4), (3, 32, 32), "300KiB", "int8"),
     "mcunet": Case(lambda: models.create("mcunet_in1", classes=4), (3, 32, 32), "300KiB", "int8"),
     "user": Case(SqueezeNet, (3, 16, 16), "56KiB", "float32"),
+    "vit": Case(TinyVit, (3, 16, 16), "24KiB", "float32"),
 }
 
 

@@ -29,7 +29,7 @@ def lay_out(graph: Graph, plan: UpdatePlan, accounting: Accounting, total_bytes:
     )
     if total_bytes is None:
         total_bytes = layout.report(plan).total_bytes
-    neurons = [one.layer for one in plan.channels if not graph.layer[one.layer].keeps_channels(one.axis)]
+    neurons = [one.layer for one in plan.channels if not graph.find_layer(one.layer).keeps_channels(one.axis)]
     return Region(layout, layers, total_bytes, plan.state_bytes, frozenset(neurons))
 
 
@@ -65,11 +65,8 @@ def _folded(node: Node, tensors: dict[str, Tensor]) -> Folded:
         return Folded(_array(norm_scale(op.norm, tensors)), _array(norm_shift(op.norm, tensors)))
     if isinstance(op, ops.LayerNorm):
         n = prod(node.output.shape[-op.axes :])
-        scale, shift = np.ones(n, np.float32), np.zeros(n, np.float32)
-        return Folded(
-            scale if op.weight is None else _array(tensors[op.weight]),
-            shift if op.bias is None else _array(tensors[op.bias]),
-        )
+        gamma = torch.ones(n) if op.weight is None else tensors[op.weight]
+        return Folded(_array(gamma), _array(torch.zeros(n) if op.bias is None else tensors[op.bias]))
     assert isinstance(op, ops.Conv2d | ops.Linear)
     if op.weight not in tensors:
         raise ExportError(f"{node.layer} has a weight that is computed, not stored; it cannot become C")
