@@ -1,14 +1,16 @@
-"""Writes what README.md shows from ``benchmarks/results``: its tables, between the markers, and its picture.
+"""Writes what README.md and docs show from ``benchmarks/results``: tables, between markers, and the picture.
 
 Usage: python benchmarks/readme.py
 """
 
 from pathlib import Path
+from statistics import mean, stdev
 
 import msgspec
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "papers" / "all_methods.md", ROOT / "docs" / "papers" / "dgsu.md")
 RESULTS = ROOT / "benchmarks" / "results"
 PICTURE = ROOT / "docs" / "images" / "mcunet_256KiB.png"
 KINDS = ("input", "activation", "mask", "gradient", "scratch")
@@ -89,15 +91,65 @@ def emulated() -> str:
     )
 
 
-TABLES = {"main_job": main_job, "compare_methods": compare_methods, "step_cost": step_cost, "emulated": emulated}
+def every_method() -> str:
+    """Every policy and way of keeping on two data sets, those of the first ordered by their accuracy."""
+    data: dict[str, dict[str, dict]] = {}
+    for row in _read("every_method")["rows"]:
+        data.setdefault(row["data"], {})[row["method"]] = row
+    first, second = data.values()
+    rows = [
+        "| method | CIFAR-10 | Flowers-102 | rate | kept for backward | total RAM, worst case |",
+        "|---|---|---|---|---|---|",
+    ]
+    for method, row in sorted(first.items(), key=lambda item: -item[1]["accuracy_mean"]):
+        kept, worst = row["ledger"]["saved_bytes"], row["ledger"]["worst_total_bytes"]
+        accuracies = " | ".join(_spread(one[method]) for one in (first, second))
+        rows.append(f"| {method} | {accuracies} | {row['lr']:g} | {kept:,} B | {worst:,} B |")
+    return "\n".join(rows)
+
+
+def _spread(row: dict) -> str:
+    return f"{100 * row['accuracy_mean']:.1f} ± {100 * row['accuracy_std']:.1f} %"
+
+
+def dgsu_system() -> str:
+    """DGSU as a whole: one row for each choice and schedule, seeds together."""
+    groups: dict[str, list[dict]] = {}
+    for name, record in _read("dgsu_system").items():
+        groups.setdefault(name.partition(", seed")[0], []).append(record)
+    rows = [
+        "| channels | epochs | accuracy | weights per step | kept inputs | total RAM, worst case |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, records in groups.items():
+        last = [record["accuracies"][-1] for record in records]
+        spread = f" ± {100 * stdev(last):.2f}" if len(last) > 1 else ""
+        row, shares = records[0]["row"], records[0]["memory"]
+        images = "" if "images" in name else f", {row['images']:,} images"
+        rows.append(
+            f"| {name}{images} | {row['epochs']} | {100 * mean(last):.2f}{spread} % | {shares['weights_share']:.2%} "
+            f"| {shares['features_share']:.2%} | {shares['worst_total_bytes']:,} B |"
+        )
+    return "\n".join(rows)
+
+
+TABLES = {
+    "main_job": main_job,
+    "compare_methods": compare_methods,
+    "step_cost": step_cost,
+    "emulated": emulated,
+    "every_method": every_method,
+    "dgsu_system": dgsu_system,
+}
 
 
 def with_tables(text: str) -> str:
     """``text`` with every table between its markers made anew."""
     for name, table in TABLES.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        head, rest = text.split(begin)
-        text = head + begin + table() + "\n" + end + rest.split(end)[1]
+        if begin in text:
+            head, rest = text.split(begin)
+            text = head + begin + table() + "\n" + end + rest.split(end)[1]
     return text
 
 
@@ -139,6 +191,6 @@ def draw(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(with_tables(readme.read_text()))
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text()))
     draw(PICTURE)

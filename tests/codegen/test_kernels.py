@@ -110,7 +110,7 @@ def test_forward(kernels, kind, data):
     if kind == "depthwise":
         kernels("kt_depthwise_f32", *arguments, None, y, p.ring())
     else:
-        kernels(f"kt_{name_of(p, kind)}_f32", *arguments, y)
+        kernels(f"kt_{name_of(p, kind)}_f32", *arguments, None, y)
     close(y, p.y.detach().numpy())
 
 
@@ -141,7 +141,8 @@ def test_input_gradient(kernels, kind, data):
         if kind == "depthwise":
             kernels("kt_depthwise_input_grad_f32", *arguments, None, dx, p.ring(), add)
         else:
-            kernels(f"kt_{name_of(p, kind)}_input_grad_f32", *arguments, dx, add)
+            none = (None,) if kind == "pointwise" else ()
+            kernels(f"kt_{name_of(p, kind)}_input_grad_f32", *arguments, *none, dx, add)
         close(dx, p.gradients()[0] + add * there)
 
 
@@ -172,10 +173,11 @@ def test_trained_slices(kernels, kind, data):
         kernels("kt_depthwise_input_grad_f32", p.geometry, p.dy, p.weight, None, piece, dx, p.ring(), 0)
     else:
         name = f"kt_{name_of(p, kind)}"
-        kernels(f"{name}_f32", p.geometry, p.x, p.weight, None, p.bias, y)
-        kernels(f"{name}_slice", p.geometry, p.x, piece, y)
-        kernels(f"{name}_input_grad_f32", p.geometry, p.dy, p.weight, None, dx, 0)
-        kernels(f"{name}_slice_input_grad", p.geometry, p.dy, piece, dx)
+        kernels(f"{name}_f32", p.geometry, p.x, p.weight, None, p.bias, piece, y)
+        inside = (piece,) if kind == "pointwise" else ()
+        kernels(f"{name}_input_grad_f32", p.geometry, p.dy, p.weight, None, *inside, dx, 0)
+        if not inside:
+            kernels(f"{name}_slice_input_grad", p.geometry, p.dy, piece, dx)
     whole = p.forward(x, weight)
     close(y, whole.detach().numpy())
     close(dx, torch.autograd.grad(whole, x, torch.tensor(p.dy, dtype=torch.float64))[0].numpy())
@@ -193,10 +195,10 @@ def test_other_number_formats_are_float32_on_what_they_stand_for(kernels, dtype,
     for suffix, weight, scale in (("f32", stored.numbers, None), (SUFFIX[dtype], values, stored.scale)):
         y, dx = np.zeros(p.y.shape, np.float32), np.zeros_like(p.x)
         name = f"kt_{name_of(p, kind)}"
-        rest = (None, y, p.ring()) if kind == "depthwise" else (y,)
+        rest = (None, y, p.ring()) if kind == "depthwise" else (None, y)
         kernels(f"{name}_{suffix}", p.geometry, p.x, weight, scale, p.bias, *rest)
-        rest = (None, dx, p.ring()) if kind == "depthwise" else (dx,)
-        kernels(f"{name}_input_grad_{suffix}", p.geometry, p.dy, weight, scale, *rest, 0)
+        rest = {"depthwise": (None, dx, p.ring(), 0), "pointwise": (None, dx, 0), "any": (dx, 0)}[kind]
+        kernels(f"{name}_input_grad_{suffix}", p.geometry, p.dy, weight, scale, *rest)
         outputs.append(np.concatenate([y.reshape(-1), dx.reshape(-1)]))
     assert (outputs[0] == outputs[1]).all()
 

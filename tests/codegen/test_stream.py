@@ -89,15 +89,13 @@ def plain(kernels: Kernels, case: Case) -> tuple[np.ndarray, ...]:
     y = np.empty((case.o, case.oh, case.ow), dtype=np.float32)
     masks = [np.zeros(-(-value.size // 8), dtype=np.uint8) for value in (middle, behind)]
     ring = np.empty(4096, dtype=np.float32)
-    kernels("kt_pointwise_f32", case.conv[0], case.x, case.weights[0], None, case.biases[0], middle)
-    kernels("kt_pointwise_slice", case.conv[0], case.x, head, middle)
+    kernels("kt_pointwise_f32", case.conv[0], case.x, case.weights[0], None, case.biases[0], head, middle)
     kernels("kt_relu6_mask", middle, middle, masks[0], middle.size)
     kept1[: len(index1)] = middle.reshape(case.mid, -1)[index1]
     kernels("kt_depthwise_f32", case.conv[1], middle, case.weights[1], None, case.biases[1], depth, behind, ring)
     kernels("kt_relu6_mask", behind, behind, masks[1], behind.size)
     kept2[: len(index2)] = behind.reshape(case.mid, -1)[index2]
-    kernels("kt_pointwise_f32", case.conv[2], behind, case.weights[2], None, case.biases[2], y)
-    kernels("kt_pointwise_slice", case.conv[2], behind, project, y)
+    kernels("kt_pointwise_f32", case.conv[2], behind, case.weights[2], None, case.biases[2], project, y)
     return y, *masks, kept1, kept2
 
 
@@ -117,7 +115,6 @@ def streamed(kernels: Kernels, case: Case) -> tuple[np.ndarray, ...]:
     pointers = (ctypes.c_void_p * 2)(*(mask.ctypes.data for mask in masks))
     shape = Shape(*case.conv, 6.0)
     kernels("kt_stream_channels_f32", shape, case.x, ctypes.pointer(layers), ctypes.pointer(pointers), y, scratch)
-    kernels("kt_stream_kept", case.conv[2], slices[2][0], y)
     assert (scratch[n_scratch:] == CANARY).all(), "wrote behind its scratch"
     assert (scratch[:n_scratch] != CANARY).any()
     return y, *masks, slices[1][1], slices[2][1]

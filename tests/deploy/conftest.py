@@ -100,6 +100,6 @@ def build(runtime_objects: list[Path], tmp_path: Path) -> Build:
         sources = tmp_path / "project" / "src"
         own = compile_objects([sources / "kt_project.c", sources / "kt_weights.c"], sources, tmp_path / "build", FLAGS)
         library = link([*runtime_objects, *own], tmp_path / "build", FLAGS)
-        return HostProject(library, case.program.image_elements, case.program.classes)
+        return HostProject.of(library, case.program)
 
     return make

@@ -67,14 +67,15 @@ def _session(
 
     dataset = load(data, max(manifest.input[1:]), seed)
     augment = Augment(manifest.input[1:], "none", manifest.mean, manifest.std)
+    images = augment.bytes if manifest.image_dtype == "uint8" else augment.evaluate
     train, test = dataset.train.take(samples, seed), dataset.test.take(test_samples, seed)
     for split, name in ((train, "train"), (test, "test")):
         check_labels(split.labels.numpy(), manifest.n_classes, name)
     steps_per_draw = {"never": 0, "epoch": len(train), "step": batch_size}[manifest.redraw]
     return Session(
-        augment.evaluate(train.images).numpy(),
+        images(train.images).numpy(),
         train.labels.numpy(),
-        augment.evaluate(test.images).numpy(),
+        images(test.images).numpy(),
         test.labels.numpy(),
         shuffled_order(len(train), epochs, seed),
         batch_size,

@@ -28,6 +28,8 @@ def export(
     out: _Out,
     weights_dtype: _Dtype = "float32",
     accumulate: options.Accumulate = True,
+    streamed: options.Streamed = False,
+    program: options.ProgramBytes = 0,
     store: options.StoreSize = None,
     plan: _Plan = None,
     weights: options.Weights = None,
@@ -62,6 +64,8 @@ def export(
             "ledger": ledger,
             "ranking": ranking,
             "input": input,
+            "streamed": streamed,
+            "program": program,
         }
         fields |= {"options": options.parse_policy_options(option), "lr": lr, "optimizer": optimizer, "seed": seed}
         what = replace(_of_model(source, classes, fields, plan, weights_dtype, accumulate), store_bytes=store)

@@ -66,10 +66,14 @@ def _conv2d(v: Values, node: Node, dy: Argument, to: Target) -> Calls:
         arguments = (geometry, dy, *weight, piece or NOTHING, to.at, ring, to.add)
         yield Call(f"kt_depthwise_input_grad_{v.suffix(node)}", arguments)
         return
-    kind = "pointwise" if is_pointwise(node) else "conv2d"
-    yield Call(f"kt_{kind}_input_grad_{v.suffix(node)}", (geometry, dy, *weight, to.at, to.add))
+    if is_pointwise(node):
+        yield Call(
+            f"kt_pointwise_input_grad_{v.suffix(node)}", (geometry, dy, *weight, piece or NOTHING, to.at, to.add)
+        )
+        return
+    yield Call(f"kt_conv2d_input_grad_{v.suffix(node)}", (geometry, dy, *weight, to.at, to.add))
     if piece is not None:
-        yield Call(f"kt_{kind}_slice_input_grad", (geometry, dy, piece, to.at))
+        yield Call("kt_conv2d_slice_input_grad", (geometry, dy, piece, to.at))
 
 
 def _linear(v: Values, node: Node, dy: Argument, to: Target) -> Calls:
@@ -185,11 +189,10 @@ _BACKWARD: dict[str, Callable[[Values, Node, Argument, Target], Calls]] = {
 }
 
 
-def weight_gradient(v: Values, step: BackwardStep) -> Calls:
+def weight_gradient(v: Values, node: Node, piece: Argument, dy: Argument) -> Calls:
     """Gradient of a trained slice, added to what is in it."""
-    node, piece = step.node, v.slice(step.node)
-    dy, scale = v.region.buffer(v.region.layout.timeline.routes[node.name].arriving), v.weight_scale(node)
-    if piece is None:
+    scale = v.weight_scale(node)
+    if v.neurons(node) is not None:
         yield from neurons.weight_gradient(v, node, dy)
     elif isinstance(node.op, ops.Linear):
         _, o = linear_shape(node)
@@ -199,10 +202,8 @@ def weight_gradient(v: Values, step: BackwardStep) -> Calls:
         yield Call(f"kt_{kind}_weight_grad", (v.convolution(node), piece, dy, scale))
 
 
-def bias_gradient(v: Values, step: BackwardStep, at: Argument) -> Calls:
+def bias_gradient(v: Values, node: Node, at: Argument, dy: Argument) -> Calls:
     """Gradient of a bias, added to what is at ``at``."""
-    node = step.node
-    dy, scale = v.region.buffer(v.region.layout.timeline.routes[node.name].arriving), v.bias_scale(node)
-    o = v.layer_of[node.name].out_channels
+    o, scale = v.layer_of[node.name].out_channels, v.bias_scale(node)
     kernel = "kt_bias_grad_rows" if isinstance(node.op, ops.Linear) else "kt_bias_grad"
     yield Call(kernel, (dy, scale, at, o, v.elements(node.name) // o))

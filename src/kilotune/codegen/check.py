@@ -3,6 +3,7 @@
 from kilotune.codegen.forward import problem
 from kilotune.codegen.values import Values
 from kilotune.errors import ExportError
+from kilotune.graph import node as ops
 from kilotune.update_plan import UpdatePlan
 
 
@@ -22,6 +23,20 @@ def check(values: Values, plan: UpdatePlan) -> None:
         raise ExportError(
             f"{', '.join(keep.layer for keep in plan.keeps)}: inputs cannot be kept compressed on a device"
         )
+    streamed = values.region.layout.accounting.streamed
+    positions = [
+        node.layer
+        for node in graph.nodes
+        if isinstance(node.op, ops.Linear) and values.elements(node.name) != node.op.weight_shape[0]
+    ]
+    if streamed and positions:
+        raise ExportError(
+            f"{', '.join(positions)}: linear layers over several positions cannot be trained channel by channel; "
+            "export with --plain"
+        )
+    if streamed and values.region.neurons:
+        names = ", ".join(sorted(values.region.neurons))
+        raise ExportError(f"{names}: output neurons cannot be trained channel by channel; export with --plain")
     patterned = [layer.name for layer in graph.layers if layer.taps is not None]
     if patterned:
         raise ExportError(f"{', '.join(patterned)}: kernels with patterns cannot become C; fine-tune them on the host")

@@ -18,6 +18,7 @@ from kilotune.codegen.program import (
     Checked,
     Comment,
     Draws,
+    EachChannel,
     Line,
     Name,
     Place,
@@ -26,6 +27,7 @@ from kilotune.codegen.program import (
     Struct,
 )
 from kilotune.codegen.region import Share, SlicePlace, place
+from kilotune.codegen.streamed import backward_segment, forward_segment
 from kilotune.codegen.values import NOTHING, Values
 from kilotune.errors import ExportError
 from kilotune.graph import node as ops
@@ -76,8 +78,9 @@ class _Decision:
         return Program(
             arena_bytes=self.region.nbytes,
             fixed_bytes=self.region.layout.arena.nbytes,
-            image=self.region.buffer(graph.nodes[0].name),
+            image=self.region.buffer(graph.nodes[0].name)._replace(as_bytes=self.region.reads_bytes),
             image_elements=v.elements(graph.nodes[0].name),
+            image_is_bytes=self.region.reads_bytes,
             logits=output,
             classes=v.elements(graph.output),
             constants=tuple(v.constants.values()),
@@ -105,7 +108,8 @@ class _Decision:
             raise ExportError(
                 f"a draw needs {drawing.scratch_bytes:,} B of scratch, the arena has {lowest:,} B beside what stays"
             )
-        whole = [layer for layer in self._sliced[len(region.pool) :] if not region.accumulate]
+        at_once = region.layout.accounting.layer_gradients
+        whole = [layer for layer in self._sliced[len(region.pool) :] if at_once]
         return Draws(
             drawing,
             Place(region.top),
@@ -159,8 +163,16 @@ class _Decision:
         return self.region.buffer(self.timeline.routes[self.timeline.step_graph.steps[0].node.name].arriving)
 
     def _forward(self, keeping: bool) -> Iterator[Line]:
-        for node in (node for node in self.v.graph.nodes if node.name not in self.v.graph.constants):
-            calls = [*FORWARD[node.op.kind](self.v, node, keeping), *neurons.forward(self.v, node, keeping)]
+        segments = {segment.output.name: segment for segment in self.timeline.forward}
+        for node in (group[-1] for group in self.timeline.forward_groups):
+            segment = segments.get(node.name)
+            if segment is None:
+                calls: list[Line] = [
+                    *FORWARD[node.op.kind](self.v, node, keeping),
+                    *neurons.forward(self.v, node, keeping),
+                ]
+            else:
+                calls = list(forward_segment(self.v, segment, keeping))
             if calls:
                 yield Comment(_title(node))
                 yield from calls
@@ -168,45 +180,82 @@ class _Decision:
                     yield Probe("VALUE", self.v.number[node.name], self.v.value(node.name), self.v.elements(node.name))
 
     def _backward(self) -> Iterator[Line]:
-        for step in self.timeline.step_graph.steps:
-            yield Comment(_title(step.node))
-            yield from self._gradients(step)
-            route = self.timeline.routes[step.node.name]
-            calls = list(input_gradients(self.v, step))
-            yield from calls
+        segments = {segment.output.name: segment for segment in self.timeline.backward}
+        for group in self.timeline.backward_groups:
+            yield Comment(_title(group[0].node))
+            route, segment = self.timeline.routes[group[0].node.name], segments.get(group[0].node.name)
+            dy = self.region.buffer(route.arriving)
+            if segment is None:
+                yield from self._around(group[0], dy, input_gradients(self.v, group[0]))
+            else:
+                step = STEP if self._observes else 0
+                calls = backward_segment(self.v, group, segment, step)
+                yield from self._around(
+                    next(one for one in group if one.node.name == segment.blocks[0].projection.name), dy, calls
+                )
             for arrival in route.inputs:
                 number, n = self.v.number[arrival.value], self.v.elements(arrival.value)
                 yield Probe("GRADIENT", number, self.region.buffer(arrival.buffer), n)
-            if not self.region.accumulate:
-                yield from self._updates(step.node)
 
-    def _gradients(self, step: BackwardStep) -> Iterator[Line]:
-        node = step.node
-        number = self.v.slice_number(node)
+    def _around(self, step: BackwardStep, dy: Argument, calls: Iterator[Line]) -> Iterator[Line]:
+        """The gradients of what a node trains, those of its inputs as ``calls``, and updates: of a bias, which no ``calls`` read,
+        before them, of a weight after them."""
+        by_channel = not self.region.accumulate and not self.region.gradient_is_whole(step.node.name)
+        yield from self._bias(step, dy)
+        if not self.region.accumulate:
+            yield from self._bias_update(step.node)
+        if not by_channel:
+            yield from self._weight_gradient(step, dy)
+        yield from calls
+        if by_channel:
+            yield from self._each_channel(step, dy)
+        elif not self.region.accumulate:
+            yield from self._weight_update(step.node)
+
+    def _weight_gradient(self, step: BackwardStep, dy: Argument) -> Iterator[Line]:
+        number = self.v.slice_number(step.node)
         if number is not None:
-            row = Name(f"&kt_slices[{number}]"), Name(f"&kt_layers[{number}]")
             if not self.region.accumulate:
-                yield Call("kt_slice_clear", row)
+                yield Call("kt_slice_clear", (Name(f"&kt_slices[{number}]"), Name(f"&kt_layers[{number}]")))
             yield from make_again(self.v, step)
-            yield from weight_gradient(self.v, step)
+            yield from weight_gradient(self.v, step.node, Name(f"&kt_slices[{number}]"), dy)
+
+    def _bias(self, step: BackwardStep, dy: Argument) -> Iterator[Line]:
         if step.bias:
-            at = self._bias_gradient(node)
+            at = self._bias_gradient(step.node)
             if not self.region.accumulate:
-                yield Call("kt_zero", (at, self.v.layer_of[node.name].out_channels))
-            yield from bias_gradient(self.v, step, at)
+                yield Call("kt_zero", (at, self.v.layer_of[step.node.name].out_channels))
+            yield from bias_gradient(self.v, step.node, at, dy)
+
+    def _each_channel(self, step: BackwardStep, dy: Argument) -> Iterator[Line]:
+        """Gradient and update of one channel after another."""
+        number, one = self.v.slice_number(step.node), Name("&one")
+        if number is not None:
+            layer = self.v.layer_of[step.node.name]
+            calls: list[Call] = [Call("kt_slice_clear", (one, Name(f"&kt_layers[{number}]")))]
+            calls += [*weight_gradient(self.v, step.node, one, dy), *self._update(step.node, number, one)]
+            at = self.region.passing(step.node.name, layer.channel_weight_elements)
+            yield from make_again(self.v, step)
+            yield EachChannel(number, at, tuple(calls))
 
     def _bias_gradient(self, node: Node) -> Argument:
         trained = self.region.trained[f"{node.layer}.bias"]
         return trained.gradient or self.region.passing(node.name, trained.elements)
 
-    def _updates(self, node: Node) -> Iterator[Line]:
-        number, layer = self.v.slice_number(node), self.v.layer_of.get(node.name)
+    def _weight_update(self, node: Node) -> Iterator[Call]:
+        number = self.v.slice_number(node)
         if number is not None:
-            row = Name(f"&kt_slices[{number}]"), Name(f"&kt_layers[{number}]")
-            if self._observes and number < len(self.region.pool):
-                first = self._first_channel(number)
-                yield Call("kt_observe_slice", (*row, Name("rule.share"), Name(f"norms + {first}"), STEP))
-            yield Call("kt_sgd_slice", (*row, self.v.weight_scale(node), RULE))
+            yield from self._update(node, number, Name(f"&kt_slices[{number}]"))
+
+    def _update(self, node: Node, number: int, piece: Name) -> Iterator[Call]:
+        row = piece, Name(f"&kt_layers[{number}]")
+        norms = self.v.norms(number)
+        if norms is not None:
+            yield Call("kt_observe_slice", (*row, Name("rule.share"), norms, STEP))
+        yield Call("kt_sgd_slice", (*row, self.v.weight_scale(node), RULE))
+
+    def _bias_update(self, node: Node) -> Iterator[Call]:
+        layer = self.v.layer_of.get(node.name)
         trained = self.region.trained.get(f"{layer.name}.bias") if layer else None
         if trained is not None:
             gradient = self._bias_gradient(node)
@@ -216,14 +265,12 @@ class _Decision:
     def _apply(self) -> Iterator[Line]:
         if self.region.accumulate:
             for step in self.timeline.step_graph.steps:
-                yield from self._updates(step.node)
+                yield from self._weight_update(step.node)
+                yield from self._bias_update(step.node)
 
     @property
     def _observes(self) -> bool:
         return self.v.drawing is not None and self.v.drawing.function == "medyate"
-
-    def _first_channel(self, number: int) -> int:
-        return sum(layer.in_channels for layer in self.region.pool[:number])
 
     def _start(self) -> Iterator[Line]:
         """Everything that is trained starts as nothing but the biases, which start as they are in flash."""
@@ -259,7 +306,8 @@ class _Decision:
             yield index, Place(at.delta), Place(at.gradient), velocity, Place(at.kept), counts[number]
         for layer in self._sliced[len(places) :]:
             whole, node = region.trained[f"{layer.name}.weight"], self.v.graph.node[layer.node]
-            passing = whole.gradient or self._classifier_gradient(layer, places)
+            at_once = region.layout.accounting.layer_gradients
+            passing = whole.gradient or (self._classifier_gradient(layer, places) if at_once else NOTHING)
             again = f"{node.name}.again"
             kept = region.buffer(again) if region.has(again) else self.v.value(node.inputs[0])
             index = self._index(len(places), tuple(range(layer.in_channels)))

@@ -30,17 +30,12 @@ def _conv2d(v: Values, node: Node, keeping: bool) -> Calls:
     x, y, geometry, piece = v.value(node.inputs[0]), v.value(node.name), v.convolution(node), v.slice(node)
     weight, scale = v.weight(node)
     if keeping and piece is not None and v.keeps_input(node):
-        yield Call("kt_keep_channels", (x, piece, prod(v.shape(node.inputs[0])[1:])))
+        yield Call("kt_keep_channels", (x, piece, v.plane(node.inputs[0])))
+    arguments = (geometry, x, weight, scale, v.bias(node), piece or NOTHING, y)
     if is_depthwise(node):
-        ring = v.scratch(f"{node.name}.ring")
-        yield Call(
-            f"kt_depthwise_{v.suffix(node)}", (geometry, x, weight, scale, v.bias(node), piece or NOTHING, y, ring)
-        )
-        return
-    kind = "pointwise" if is_pointwise(node) else "conv2d"
-    yield Call(f"kt_{kind}_{v.suffix(node)}", (geometry, x, weight, scale, v.bias(node), y))
-    if piece is not None:
-        yield Call(f"kt_{kind}_slice", (geometry, x, piece, y))
+        yield Call(f"kt_depthwise_{v.suffix(node)}", (*arguments, v.scratch(f"{node.name}.ring")))
+    else:
+        yield Call(f"kt_{'pointwise' if is_pointwise(node) else 'conv2d'}_{v.suffix(node)}", arguments)
 
 
 def _linear(v: Values, node: Node, keeping: bool) -> Calls:

@@ -10,6 +10,7 @@ from kilotune.errors import ExportError
 from kilotune.graph.node import Layer
 from kilotune.memory.accounting import OPTIMIZER_SLOTS
 from kilotune.memory.ledger import Layout
+from kilotune.memory.passing import gradient_is_whole
 
 _FLOAT_BYTES = 4
 
@@ -121,6 +122,15 @@ class Region:
         steps = self.layout.timeline.step_graph.steps
         return {step.node.name for step in steps if step.again and step.node.layer not in self.layout.ways}
 
+    def gradient_is_whole(self, node: str) -> bool:
+        """Whether gradients of all channels of a layer are there for a moment."""
+        return gradient_is_whole(self.layout.accounting, self.layout.timeline, node)
+
+    @property
+    def reads_bytes(self) -> bool:
+        """Whether the image is bytes."""
+        return self.layout.timeline.image_bytes is not None
+
     def buffer(self, name: str) -> Place:
         """Where a fixed buffer lies."""
         return self._buffers[name]
@@ -146,7 +156,8 @@ class Region:
             if layer.node == node or (at[layer.node] > at[node] and layer.node not in self.made_again)
         ]
         if alive:
-            return Below(alive[-1], "gradient" if self.pool[alive[-1]].node == node else "kept", elements)
+            whole = self.pool[alive[-1]].node == node and self.layout.accounting.layer_gradients
+            return Below(alive[-1], "gradient" if whole else "kept", elements)
         if self.pool:
             return Below(len(self.pool) - 1, "delta", elements)
         return Place(self.top - elements * _FLOAT_BYTES)

@@ -22,6 +22,7 @@ class Values:
     """Everything that is known about a network when its calls are written.
 
     folded: weights by node; tensors: parameters used as values, by node. drawing: of a policy that draws on the device.
+    pixels: (c or 1, 256) the number that a byte of the image stands for, where the image is bytes.
     """
 
     region: Region
@@ -29,6 +30,7 @@ class Values:
     tensors: dict[str, np.ndarray]
     dtype: WeightsDtype
     drawing: Drawing | None = None
+    pixels: np.ndarray = field(default_factory=lambda: np.arange(256, dtype=np.float32)[None])
     constants: dict[str, Constant] = field(default_factory=dict)
     structs: dict[str, Struct] = field(default_factory=dict)
 
@@ -80,6 +82,17 @@ class Values:
         """Elements of a value."""
         return prod(self.full(name))
 
+    def plane(self, name: str) -> int:
+        """Elements of one channel of a value (c, h, w)."""
+        return prod(self.shape(name)[1:])
+
+    def norms(self, number: int) -> Place | None:
+        """Where the policy keeps the norms of a layer's channels, by row of the table of slices; None where it keeps none."""
+        pool = self.region.pool
+        if self.drawing is None or self.drawing.function != "medyate" or number >= len(pool):
+            return None
+        return Place(self.region.state.offset + 4 * sum(layer.in_channels for layer in pool[:number]))
+
     def value(self, name: str) -> Argument:
         """Where a value lies; parameters are constants."""
         root = self.root[name]
@@ -92,7 +105,7 @@ class Values:
         self.constants.setdefault(name, Constant(name, np.ascontiguousarray(values)))
         return Name(name)
 
-    def struct(self, kind: str, name: str, *fields: int) -> Address:
+    def struct(self, kind: str, name: str, *fields: Argument | str) -> Address:
         """A constant struct under ``name``."""
         self.structs.setdefault(name, Struct(kind, name, (fields,)))
         return Address(name)

@@ -1,5 +1,6 @@
 """A torch model as what ``codegen`` takes: a network without dropout, and its folded weights as arrays."""
 
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -33,8 +34,18 @@ def lay_out(graph: Graph, plan: UpdatePlan, accounting: Accounting, total_bytes:
     return Region(layout, layers, total_bytes, plan.state_bytes, frozenset(neurons))
 
 
-def describe(model: nn.Module, region: Region, dtype: WeightsDtype, drawing: Drawing | None = None) -> Values:
-    """Everything that calls are written from. Raises ExportError for a weight that the number format cannot hold."""
+def describe(
+    model: nn.Module,
+    region: Region,
+    dtype: WeightsDtype,
+    drawing: Drawing | None = None,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+) -> Values:
+    """Everything that calls are written from; mean, std: of the normalisation of pixels, where the image is bytes.
+
+    Raises ExportError for a weight that the number format cannot hold.
+    """
     tensors = {name: t.detach().float().cpu() for name, t in [*model.named_parameters(), *model.named_buffers()]}
     graph = region.layout.graph
     weights = {
@@ -43,7 +54,14 @@ def describe(model: nn.Module, region: Region, dtype: WeightsDtype, drawing: Dra
         if isinstance(node.op, ops.Conv2d | ops.Linear | ops.BatchNorm | ops.LayerNorm)
     }
     values = {name: _array(value) for name, value in _constants(graph, tensors).items() if value.is_floating_point()}
-    return Values(region, weights, values, dtype, drawing)
+    return Values(region, weights, values, dtype, drawing, pixel_values(mean, std))
+
+
+def pixel_values(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """(c or 1, 256) the number that each byte stands for, to the bit as ``data.augment`` makes it."""
+    scaled = torch.arange(256, dtype=torch.float32).div(255)
+    shift, scale = (torch.tensor(values, dtype=torch.float32).view(-1, 1) for values in (mean, std))
+    return _array(scaled.sub(shift).div(scale))
 
 
 def _constants(graph: Graph, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -33,10 +33,7 @@ class Arena:
     @property
     def live(self) -> np.ndarray:
         """Bytes alive at each step (steps,); no arena can have a smaller extent."""
-        live = np.zeros(self.n_steps, dtype=np.int64)
-        for buffer in self.buffers:
-            live[buffer.first : buffer.last + 1] += buffer.nbytes
-        return live
+        return live_bytes(self.buffers, self.n_steps)
 
     @property
     def nbytes(self) -> int:
@@ -47,6 +44,14 @@ class Arena:
     def lower_bound(self) -> int:
         """Most bytes alive at one step; no arena is smaller."""
         return int(self.live.max(initial=0))
+
+
+def live_bytes(buffers: Sequence[Buffer], n_steps: int) -> np.ndarray:
+    """Bytes alive at each step (steps,), wherever they are."""
+    live = np.zeros(n_steps, dtype=np.int64)
+    for buffer in buffers:
+        live[buffer.first : buffer.last + 1] += buffer.nbytes
+    return live
 
 
 def pack(buffers: Sequence[Buffer], n_steps: int, above: np.ndarray | None = None) -> Arena:
@@ -77,7 +82,7 @@ class _Packing:
         first, last = (np.array([getattr(b, name) for b in buffers], dtype=np.int64) for name in ("first", "last"))
         together = (first[:, None] <= last) & (first <= last[:, None])
         self.neighbours = [np.flatnonzero(row).tolist() for row in together]
-        bytes_at = Arena(self.buffers, (0,) * len(buffers), n_steps).live + above
+        bytes_at = live_bytes(self.buffers, n_steps) + above
         self.fullest, self.lower_bound = int(bytes_at.argmax()), int(bytes_at.max())
         self.limits = [self.lower_bound - int(above[b.first : b.last + 1].max()) for b in buffers]
 

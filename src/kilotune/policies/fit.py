@@ -1,6 +1,6 @@
 """From a budget to a running selection: the largest size of a policy whose every draw provably fits."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -84,10 +84,19 @@ class Fitting:
             return self._worst(bound).total_bytes
         return getattr(Elements.worst(self.task, bound, self.policy.axis), ledger) * self.accounting.element_bytes
 
+    def fits(self, size: int, budget: Budget) -> bool:
+        """Whether no draw at ``size`` exceeds ``budget``; where even the buffers alone do, they are not packed."""
+        bound = self.bound(size)
+        return self._floor(bound, budget) <= budget.nbytes and self.count(bound, budget.ledger) <= budget.nbytes
+
+    def _floor(self, bound: Bound, budget: Budget) -> int:
+        """Bytes that ``count`` is never below, quickly."""
+        return self.layout(bound).floor_bytes if budget.ledger == "total" else 0
+
     def largest(self, budget: Budget) -> int | None:
         """The largest size that fits; None if none does."""
         for run in reversed(self.policy.runs(self.task)):
-            if run and self.cost(run[0], budget) <= budget.nbytes:
+            if run and self.fits(run[0], budget):
                 return self._last_that_fits(run, budget)
         return None
 
@@ -96,7 +105,7 @@ class Fitting:
         low, high = 0, len(run) - 1
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.cost(run[middle], budget) <= budget.nbytes else (low, middle - 1)
+            low, high = (middle, high) if self.fits(run[middle], budget) else (low, middle - 1)
         return run[low]
 
     def without_front(self, budget: Budget) -> "Fitting":
@@ -107,15 +116,32 @@ class Fitting:
         sizes = self.policy.sizes(self.task)
         if budget.ledger != "total" or (len(sizes) and self.largest(budget) == sizes[-1]):
             return self
-        fronts = [replace(self, task=replace(self.task, front=front)) for front in self.policy.fronts(self.task)]
+        fronts = self._fronts()
         largest = [fitting.largest(budget) or 0 for fitting in fronts]
         return next(fitting for fitting, size in zip(fronts, largest, strict=True) if size >= WORTH * max(largest))
 
+    def _fronts(self) -> list["Fitting"]:
+        """This policy without none, one, two ... of its first layers."""
+        return [replace(self, task=replace(self.task, front=front)) for front in self.policy.fronts(self.task)]
+
     def least(self, budget: Budget) -> int | None:
-        """The smallest budget, bytes of its ledger, under which anything fits; None where there is nothing to train."""
-        fronts = [replace(self, task=replace(self.task, front=front)) for front in self.policy.fronts(self.task)]
-        costs = [one.cost(run[0], budget) for one in fronts for run in self.policy.runs(one.task) if run]
-        return min(costs, default=None)
+        """The smallest budget, bytes of its ledger, under which anything fits; None where there is nothing to train.
+
+        Pools of the last layers come first: they take least, so that of most others the buffers alone take more.
+        """
+        least: int | None = None
+        for fitting in reversed(self._fronts()):
+            for bound in fitting.smallest():
+                if least is None or fitting._floor(bound, budget) < least:
+                    cost = fitting.count(bound, budget.ledger)
+                    least = cost if least is None else min(least, cost)
+        return least
+
+    def smallest(self) -> Iterator[Bound]:
+        """What no draw exceeds at the smallest size of each run."""
+        for run in self.policy.runs(self.task):
+            if run:
+                yield self.bound(run[0])
 
     def advice(self, budget: Budget) -> str:
         """What to say where nothing fits: the smallest budget that would do, and the policies that fit this one."""
@@ -129,16 +155,16 @@ class Fitting:
         )
 
     def _that_fit(self, budget: Budget) -> list[str]:
-        names = []
-        for name in POLICIES:
-            other = Fitting(self.task, make(name), self.accounting, self._layouts)
-            try:
-                least = other.least(budget)
-            except KilotuneError:
-                continue
-            if least is not None and least <= budget.nbytes:
-                names.append(name)
-        return names
+        """Policies of which something fits. Where not even the classifier's step does, nothing can."""
+        if self._floor(Bound((0,) * len(self.task.table.names), 0), budget) > budget.nbytes:
+            return []
+        return [name for name in POLICIES if replace(self, policy=make(name))._fits_anywhere(budget)]
+
+    def _fits_anywhere(self, budget: Budget) -> bool:
+        try:
+            return any(fitting.largest(budget) is not None for fitting in reversed(self._fronts()))
+        except KilotuneError:
+            return False
 
 
 @dataclass

@@ -9,7 +9,7 @@
 /* Convolutions and linear layers, by how the frozen weight is stored (kt_weights.h); scale (o) is read for int8 only. */
 #define KT_DECLARE(suffix, type)                                                                                         \
     void kt_conv2d_##suffix(const kt_conv *g, const float *x, const type *weight, const float *scale, const float *bias, \
-        float *y);                                                                                                       \
+        const kt_slice *slice, float *y);                                                                                \
     void kt_conv2d_input_grad_##suffix(const kt_conv *g, const float *dy, const type *weight, const float *scale,        \
         float *dx, int add);                                                                                             \
     void kt_depthwise_##suffix(const kt_conv *g, const float *x, const type *weight, const float *scale,                 \
@@ -21,9 +21,9 @@
     void kt_linear_input_grad_##suffix(const float *dy, const type *weight, const float *scale, float *dx, int n, int c, \
         int o, int add);                                                                                                 \
     void kt_pointwise_##suffix(const kt_conv *g, const float *x, const type *weight, const float *scale,                 \
-        const float *bias, float *y);                                                                                    \
+        const float *bias, const kt_slice *slice, float *y);                                                             \
     void kt_pointwise_input_grad_##suffix(const kt_conv *g, const float *dy, const type *weight, const float *scale,     \
-        float *dx, int add)
+        const kt_slice *slice, float *dx, int add)
 
 KT_DECLARE(f32, float);
 KT_DECLARE(f16, uint16_t);
@@ -35,7 +35,6 @@ KT_DECLARE(s8, int8_t);
    whole input: index names outputs, delta is (count, c/groups, kh, kw), kept is the input. */
 void kt_bias_grad(const float *dy, const float *scale, float *gradient, int o, int n);
 void kt_bias_grad_rows(const float *dy, const float *scale, float *gradient, int o, int n);
-void kt_conv2d_slice(const kt_conv *g, const float *x, const kt_slice *slice, float *y);
 void kt_conv2d_slice_input_grad(const kt_conv *g, const float *dy, const kt_slice *slice, float *dx);
 void kt_conv2d_weight_grad(const kt_conv *g, const kt_slice *slice, const float *dy, const float *scale);
 void kt_keep_channels(const float *x, const kt_slice *slice, int n);
@@ -43,8 +42,6 @@ void kt_keep_features(const float *x, const kt_slice *slice, int n, int c);
 void kt_linear_slice(const float *x, const kt_slice *slice, float *y, int n, int c, int o);
 void kt_linear_slice_input_grad(const float *dy, const kt_slice *slice, float *dx, int n, int c, int o);
 void kt_linear_weight_grad(const kt_slice *slice, const float *dy, const float *scale, int n, int o);
-void kt_pointwise_slice(const kt_conv *g, const float *x, const kt_slice *slice, float *y);
-void kt_pointwise_slice_input_grad(const kt_conv *g, const float *dy, const kt_slice *slice, float *dx);
 void kt_pointwise_weight_grad(const kt_conv *g, const kt_slice *slice, const float *dy, const float *scale);
 void kt_conv2d_neurons(const kt_conv *g, const float *x, const kt_slice *slice, float *y);
 void kt_conv2d_neurons_input_grad(const kt_conv *g, const float *dy, const kt_slice *slice, float *dx);

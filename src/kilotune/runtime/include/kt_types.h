@@ -49,6 +49,21 @@ typedef struct {
     uint16_t count;
 } kt_slice;
 
+/* The first trained channel from `channel` on, by its place; slice may be NULL. */
+static inline int kt_first_trained(const kt_slice *slice, int channel)
+{
+    int low = 0, high = slice ? slice->count : 0;
+    while (low < high) {
+        const int middle = (low + high) / 2;
+        if (slice->index[middle] < channel) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
 /* One optimiser step: share is 1 / samples summed in the gradient. */
 typedef struct {
     float rate, momentum, share;

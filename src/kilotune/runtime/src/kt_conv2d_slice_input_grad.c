@@ -12,10 +12,13 @@ void kt_conv2d_slice_input_grad(const kt_conv *g, const float *dy, const kt_slic
             for (int tap = 0; tap < taps; tap++) {
                 const int line = row * g->sh + tap / g->kw * g->dh - g->top;
                 for (int o = 0, depth; o < outputs && line >= 0 && line < g->h; o += depth) {
+                    float tile[KT_DEPTH];
                     depth = kt_depths(outputs - o);
-                    const kt_block block = {slice->delta + (k * outputs + o) * taps + tap, 0, taps};
+                    for (int d = 0; d < depth; d++) {
+                        tile[d] = slice->delta[(k * outputs + o + d) * taps + tap];
+                    }
                     kt_conv2d_input_row(g, 1, depth, dx + (channel * g->h + line) * g->w, 0, group + (o * g->oh + row) * g->ow,
-                                        (size_t)g->oh * g->ow, tap % g->kw, block);
+                                        (size_t)g->oh * g->ow, tap % g->kw, tile);
                 }
             }
         }

@@ -1,29 +1,117 @@
+#include "kt_flat.h"
 #include "kt_kernels.h"
 
-/* The sum over one tap, row by row, in four lanes that are added as (0 + 1) + (2 + 3). sw is a constant where that is common. */
+/* The products of a tap are summed in sixteen lanes, column j of the output in lane j % 16, row after row; then the lanes are added:
+   l + (l + 8) and (l + 4) + (l + 12) for l < 4, and the four as (0 + 1) + (2 + 3). */
+#define LANES 16
+
+static inline float lanes_sum(const float *s)
+{
+    const kt_quad low = kt_quad_add(kt_quad_take(s, 1), kt_quad_take(s + 8, 1));
+    const kt_quad t = kt_quad_add(low, kt_quad_add(kt_quad_take(s + 4, 1), kt_quad_take(s + 12, 1)));
+    return (KT_LANE(t, 0) + KT_LANE(t, 1)) + (KT_LANE(t, 2) + KT_LANE(t, 3));
+}
+
+#if KT_VECTORS
+
+#define NINE 9 /* taps at once */
+#define EACH(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8)
+
+/* Sums of nine taps, the last one again where there are fewer. Not inlined: then the sums are in registers. dy: rows of `width`, zeros behind ow. */
+static KT_OUTLINE void nine_taps(const kt_conv *g, const kt_flat *a, const float *plane, const float *dy, int width, int first, float (*s)[LANES])
+{
+    for (int l = 0; l < LANES; l += KT_WIDE) {
+#define SUM(t)                                                                              \
+    KT_VEC a##t = KT_WIDEST(_all)(0.0f);                                                    \
+    const float *const x##t = plane + a->offset[first + t < a->taps ? first + t : a->taps - 1];
+        EACH(SUM)
+        for (int row = 0; row < g->oh; row++) {
+            for (int j = l; j < g->ow; j += LANES) {
+                const KT_VEC v = KT_WIDEST(_take)(dy + row * width + j, 1);
+                const int at = row * a->columns + j;
+#define MAC(t) a##t = KT_WIDEST(_mac)(a##t, KT_WIDEST(_take)(x##t + at, 1), v);
+                EACH(MAC)
+            }
+        }
+#define PUT(t) KT_WIDEST(_put)(s[t] + l, 1, a##t);
+        EACH(PUT)
+    }
+}
+
+static float *one_pair(const kt_conv *g, const kt_flat *a, const float *plane, const float *dy, int width, float factor, float *gradient)
+{
+    for (int first = 0; first < a->taps; first += NINE) {
+        float s[NINE][LANES];
+        nine_taps(g, a, plane, dy, width, first, s);
+        for (int t = 0; t < NINE && first + t < a->taps; t++, gradient++) {
+            *gradient = KT_FMA(*gradient, factor, lanes_sum(s[t]));
+        }
+    }
+    return gradient;
+}
+
+/* dy (oh,ow) of one output with rows of `width`, in `to` if they have another length. */
+static const float *widened(const kt_conv *g, const float *dy, int width, float *to)
+{
+    for (int row = 0; row < g->oh && width != g->ow; row++) {
+        kt_apart(to + row * width, dy + row * g->ow, 1, g->ow);
+    }
+    return width == g->ow ? dy : to;
+}
+
+/* `count` trained channels from place `first` on, several at once. */
+static void some_planes(const kt_conv *g, const kt_flat *a, const kt_slice *slice, const float *dy, const float *scale, int first,
+                        int count, int width)
+{
+    const int inputs = g->c / g->groups, outputs = g->o / g->groups, size = kt_flat_size(g, a), wide = g->oh * width;
+    float planes[KT_FLAT], padded[KT_FLAT], *gradient = slice->gradient + first * outputs * a->taps;
+    const float *from[KT_PLANES];
+    kt_fill(planes, 0.0f, size * count);
+    kt_fill(padded, 0.0f, wide * count);
+    for (int k = 0; k < count; k++) {
+        kt_flat_fill(g, a, slice->kept + (first + k) * g->h * g->w, planes + k * size);
+        from[k] = widened(g, dy + slice->index[first + k] / inputs * outputs * g->oh * g->ow, width, padded + k * wide);
+    }
+    for (int k = 0; k < count; k++) {
+        const int row = slice->index[first + k] / inputs * outputs;
+        for (int o = row; o < row + outputs; o++) {
+            if (o > row) {
+                from[k] = widened(g, dy + o * g->oh * g->ow, width, padded + k * wide);
+            }
+            gradient = one_pair(g, a, planes + k * size, from[k], width, scale ? scale[o] : 1.0f, gradient);
+        }
+    }
+}
+
+static void in_planes(const kt_conv *g, const kt_flat *a, const kt_slice *slice, const float *dy, const float *scale)
+{
+    const int width = (g->ow + LANES - 1) / LANES * LANES, size = kt_flat_size(g, a), wide = g->oh * width;
+    const int step = kt_planes(size > wide ? size : wide, slice->count);
+    KT_SHARED
+    for (int first = 0; first < slice->count; first += step) {
+        some_planes(g, a, slice, dy, scale, first, slice->count - first < step ? slice->count - first : step, width);
+    }
+}
+#endif
+
+/* The sum over one tap. sw is a constant where that is common. */
 static inline float one_tap(const kt_conv *g, const float *x, const float *dy, int k, int t, int sw)
 {
     const int shift = t * g->dw - g->left;
     const int low = shift < 0 ? (-shift + sw - 1) / sw : 0;
     int high = g->w > shift ? (g->w - 1 - shift) / sw + 1 : 0;
+    float s[LANES] = {0};
     high = high < g->ow ? high : g->ow;
-    float s[4] = {0, 0, 0, 0};
     for (int row = 0; row < g->oh; row++) {
         const int line = row * g->sh + k * g->dh - g->top;
         if (line >= 0 && line < g->h) {
             const float *const from = x + line * g->w + shift, *const by = dy + row * g->ow;
-            int j = low;
-            for (; j + 4 <= high; j += 4) {
-                for (int l = 0; l < 4; l++) {
-                    s[l] = KT_FMA(s[l], from[(j + l) * sw], by[j + l]);
-                }
-            }
-            for (; j < high; j++) {
-                s[(j - low) & 3] = KT_FMA(s[(j - low) & 3], from[j * sw], by[j]);
+            for (int j = low; j < high; j++) {
+                s[j & 15] = KT_FMA(s[j & 15], from[j * sw], by[j]);
             }
         }
     }
-    return (s[0] + s[1]) + (s[2] + s[3]);
+    return lanes_sum(s);
 }
 
 /* gradient (count, o/groups, kh, kw) += scale (o) * correlation of kept (count,h,w) with dy (o,oh,ow); scale NULL: 1. */
@@ -31,6 +119,13 @@ void kt_conv2d_weight_grad(const kt_conv *g, const kt_slice *slice, const float 
 {
     const int inputs = g->c / g->groups, outputs = g->o / g->groups, taps = g->kh * g->kw;
     float *gradient = slice->gradient;
+#if KT_VECTORS
+    const kt_flat a = kt_flat_of(g);
+    if (kt_flat_fits(g, &a) && g->oh * ((g->ow + LANES - 1) / LANES) * LANES <= KT_FLAT) {
+        in_planes(g, &a, slice, dy, scale);
+        return;
+    }
+#endif
     for (int k = 0; k < slice->count; k++) {
         const int first = slice->index[k] / inputs * outputs;
         const float *const x = slice->kept + k * g->h * g->w;

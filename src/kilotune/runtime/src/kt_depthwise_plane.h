@@ -1,6 +1,6 @@
 /* One channel of a depthwise convolution, output row by output row through a ring of padded input rows, so that the output may
    lie where the input was. */
-#include "kt_line.h"
+#include "kt_flat.h"
 
 /* Columns of a padded row and rows of the ring; twins of memory.lifetime.ring_elements. */
 static inline int kt_ring_width(const kt_conv *g)
@@ -37,10 +37,10 @@ static inline void kt_taps3(float *restrict y, const float *restrict x0, const f
     }
 }
 
-#if defined(__SSE__) || defined(__ARM_NEON) || defined(__ARM_FEATURE_MVE)
-#define KT_VECTORS 1 /* the compiler turns the plain loops into vectors */
+#if KT_VECTORS || defined(__ARM_FEATURE_MVE)
+#define KT_PLAIN 1 /* the compiler turns the plain loops into vectors */
 #else
-#define KT_VECTORS 0
+#define KT_PLAIN 0
 #endif
 
 /* Four outputs at a time: each number of the row is loaded once for all of them. The sums are those of kt_taps. */
@@ -48,7 +48,7 @@ static inline void kt_taps_by_four(float *restrict y, const float *restrict x, c
                                    const float *first)
 {
     int j = 0;
-    for (; j + 4 <= n && !KT_VECTORS; j += 4, x += 4 * sw, y += 4) {
+    for (; j + 4 <= n && !KT_PLAIN; j += 4, x += 4 * sw, y += 4) {
         float a = first ? *first : y[0], b = first ? *first : y[1], c = first ? *first : y[2], d = first ? *first : y[3];
         for (int t = 0; t < kw; t++) {
             a = KT_FMA(a, f[t], x[t]);
@@ -68,7 +68,7 @@ static inline void kt_taps3_by_four(float *restrict y, const float *restrict x0,
                                     const float *restrict f, int sw, int n, const float *first)
 {
     int j = 0;
-    for (; j + 4 <= n && !KT_VECTORS; j += 4, x0 += 4 * sw, x1 += 4 * sw, x2 += 4 * sw, y += 4) {
+    for (; j + 4 <= n && !KT_PLAIN; j += 4, x0 += 4 * sw, x1 += 4 * sw, x2 += 4 * sw, y += 4) {
         float a = first ? *first : y[0], b = first ? *first : y[1], c = first ? *first : y[2], d = first ? *first : y[3];
         for (int t = 0; t < 9; t++) {
             const float *const x = (t < 3 ? x0 : t < 6 ? x1 : x2) + t % 3;

@@ -7,14 +7,11 @@ void kt_linear_slice(const float *x, const kt_slice *slice, float *y, int n, int
     for (int row = 0; row < n; row++, x += c, y += o) {
         for (int k = 0, depth; k < slice->count; k += depth) {
             depth = kt_depths(slice->count - k);
-            float chosen[4] = {0, 0, 0, 0};
-            const float *lines[4] = {0, 0, 0, 0};
+            float chosen[KT_DEPTH];
             for (int d = 0; d < depth; d++) {
                 chosen[d] = x[slice->index[k + d]];
-                lines[d] = slice->delta + (k + d) * o;
             }
-            const kt_block block = {chosen, 0, 1};
-            kt_line(1, depth, y, 0, lines, block, NULL, o);
+            kt_line(1, depth, y, 0, slice->delta + k * o, (size_t)o, chosen, NULL, o);
         }
     }
 }

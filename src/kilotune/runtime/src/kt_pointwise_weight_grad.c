@@ -1,45 +1,98 @@
 #include "kt_kernels.h"
+#include "kt_line.h"
 
-/* Sums over pixels run in four lanes, pixel p in lane p % 4, added as (0 + 1) + (2 + 3); on every processor. sums (rows) of products
-   of a (n) with rows of b (rows, n); rows is a constant where this is called. */
-static inline void dots(int rows, const float *restrict a, const float *restrict b, int n, float *restrict sums)
+/* Sums run over the pixels from the first to the last, onto what the gradient holds: blocks of channels times outputs. */
+
+#if KT_VECTORS
+#define COLUMNS 48
+
+/* panel (depth, COLUMNS): dy (o,n) from pixel p on, turned, times scale. */
+static void turn(const float *dy, const float *scale, int o, int columns, int n, int depth, float *panel)
 {
-    float s[4][4] = {{0}};
-    int p = 0;
-    for (; p + 4 <= n; p += 4) {
-        for (int r = 0; r < rows; r++) {
-            for (int l = 0; l < 4; l++) {
-                s[r][l] = KT_FMA(s[r][l], a[p + l], b[r * n + p + l]);
-            }
+    for (int j = 0; j < columns; j++) {
+        const float factor = scale ? scale[o + j] : 1.0f;
+        for (int d = 0; d < depth; d++) {
+            panel[d * COLUMNS + j] = factor * dy[j * n + d];
         }
-    }
-    for (; p < n; p++) {
-        for (int r = 0; r < rows; r++) {
-            s[r][p & 3] = KT_FMA(s[r][p & 3], a[p], b[r * n + p]);
-        }
-    }
-    for (int r = 0; r < rows; r++) {
-        sums[r] = (s[r][0] + s[r][1]) + (s[r][2] + s[r][3]);
     }
 }
 
-/* gradient (count,o) += scale (o) * kept (count,h,w) dy (o,h,w)^T; scale NULL: 1. */
+static void block(const kt_slice *slice, const float *panel, int o, int columns, int outputs, int n, int p, int depth)
+{
+    for (int k = 0, rows; k < slice->count; k += rows) {
+        float tile[KT_TILE];
+        rows = kt_rows(slice->count - k);
+        for (int r = 0; r < rows; r++) {
+            for (int d = 0; d < depth; d++) {
+                tile[d * rows + r] = slice->kept[(k + r) * n + p + d];
+            }
+        }
+        kt_line(rows, depth, slice->gradient + k * outputs + o, (size_t)outputs, panel, COLUMNS, tile, NULL, columns);
+    }
+}
+
+/* gradient (count,o) += kept (count,h,w) (scale (o) * dy (o,h,w))^T; scale NULL: 1. */
 void kt_pointwise_weight_grad(const kt_conv *g, const kt_slice *slice, const float *dy, const float *scale)
 {
     const int n = g->h * g->w;
-    for (int k = 0; k < slice->count; k++) {
+    KT_SHARED
+    for (int o = 0; o < g->o; o += COLUMNS) {
+        const int columns = g->o - o < COLUMNS ? g->o - o : COLUMNS;
+        for (int p = 0, depth; p < n; p += depth) {
+            float panel[KT_DEPTH * COLUMNS];
+            depth = kt_depths(n - p);
+            turn(dy + o * n + p, scale, o, columns, n, depth, panel);
+            block(slice, panel, o, columns, g->o, n, p, depth);
+        }
+    }
+}
+
+#else
+
+/* Four channels of a (4,n) times four outputs of b (4,n) with their factors, onto y (4,ys). */
+static void four_by_four(const float *a, const float *b, const float *factor, int n, float *y, int ys)
+{
+    const kt_quad factors = kt_quad_take(factor, 1);
+    kt_quad a0 = kt_quad_take(y, 1), a1 = kt_quad_take(y + ys, 1), a2 = kt_quad_take(y + 2 * ys, 1), a3 = kt_quad_take(y + 3 * ys, 1);
+    for (int p = 0; p < n; p++) {
+        const kt_quad v = kt_quad_mul(factors, kt_quad_take(b + p, n));
+        a0 = kt_quad_step(a0, a[p], v);
+        a1 = kt_quad_step(a1, a[n + p], v);
+        a2 = kt_quad_step(a2, a[2 * n + p], v);
+        a3 = kt_quad_step(a3, a[3 * n + p], v);
+    }
+    kt_quad_put(y, 1, a0);
+    kt_quad_put(y + ys, 1, a1);
+    kt_quad_put(y + 2 * ys, 1, a2);
+    kt_quad_put(y + 3 * ys, 1, a3);
+}
+
+static void one_by_one(const float *a, const float *b, float factor, int n, float *y)
+{
+    float sum = *y;
+    for (int p = 0; p < n; p++) {
+        sum = KT_FMA(sum, a[p], factor * b[p]);
+    }
+    *y = sum;
+}
+
+/* gradient (count,o) += kept (count,h,w) (scale (o) * dy (o,h,w))^T; scale NULL: 1. */
+void kt_pointwise_weight_grad(const kt_conv *g, const kt_slice *slice, const float *dy, const float *scale)
+{
+    static const float ones[4] = {1.0f, 1.0f, 1.0f, 1.0f};
+    const int n = g->h * g->w, whole = g->o / 4 * 4;
+    for (int k = 0, rows; k < slice->count; k += rows) {
+        const float *const kept = slice->kept + k * n;
         float *const gradient = slice->gradient + k * g->o;
-        for (int o = 0, rows; o < g->o; o += rows) {
-            float sums[4];
-            rows = g->o - o >= 4 ? 4 : 1;
-            if (rows == 4) {
-                dots(4, slice->kept + k * n, dy + o * n, n, sums);
-            } else {
-                dots(1, slice->kept + k * n, dy + o * n, n, sums);
-            }
-            for (int r = 0; r < rows; r++) {
-                gradient[o + r] = KT_FMA(gradient[o + r], scale ? scale[o + r] : 1.0f, sums[r]);
+        rows = slice->count - k >= 4 ? 4 : 1;
+        for (int o = 0; o < whole && rows == 4; o += 4) {
+            four_by_four(kept, dy + o * n, scale ? scale + o : ones, n, gradient + o, g->o);
+        }
+        for (int r = 0; r < rows; r++) {
+            for (int o = rows == 4 ? whole : 0; o < g->o; o++) {
+                one_by_one(kept + r * n, dy + o * n, scale ? scale[o] : 1.0f, n, gradient + r * g->o + o);
             }
         }
     }
 }
+#endif
