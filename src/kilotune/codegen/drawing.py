@@ -100,7 +100,7 @@ def _function(policy: object) -> str:
     raise ExportError(
         f"policy {policy!r} cannot draw on a device; those that can are random, trady and medyate, not boosted, and dgsu "
         f"without turns, its traversal {' or '.join(_DGSU)}; "
-        "policies that choose once are exported with their choice"
+        "policies that choose once are exported with their choice, one choice of any other with --plan"
     )
 
 
