@@ -2,6 +2,7 @@
 RAM, nothing undefined, and an arena that is used to its last byte and no further."""
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -161,3 +162,30 @@ def test_one_byte_too_few(tmp_path):
     source.write_text(source.read_text().replace("    n_summed++;", stray, 1))
     with pytest.raises(EmulatorError, match="the firmware faulted: access to address 0x2"):
         emulate(project, board, needed, session("user", DYNAMIC))
+
+
+@pytest.mark.parametrize("name", ["stm32f746", "stm32h743"])
+def test_the_folder_builds_alone(tmp_path, name):
+    """One make, for a board that is compiled only; in its link map the arena has its bytes in RAM, weights are in flash."""
+    needs(name)
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    folder, board = tmp_path / "project", BOARDS[name]
+    manifest = export("user", DYNAMIC, folder)
+    ram = manifest.ram_bytes + SESSION_BYTES
+    done = subprocess.run(
+        ["make", "-C", folder, f"BOARD={name}", f"RAM={ram}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    link_map = (folder / "build" / f"{name}.map").read_text()
+    sections = {
+        section: (int(address, 16), int(nbytes, 16))
+        for section, address, nbytes in re.findall(r"^ (\.\S+)\s+(0x\w+)\s+(0x\w+) ", link_map, re.MULTILINE)
+    }
+    address, nbytes = sections[".bss.kt_arena"]
+    assert nbytes == manifest.arena_bytes
+    assert board.ram.origin <= address < address + nbytes <= board.ram.origin + ram
+    weights = {section: place for section, place in sections.items() if section.startswith(".rodata.weight")}
+    assert sum(nbytes for _, nbytes in weights.values()) > 0.8 * manifest.flash_bytes
+    flash_end = board.flash.origin + board.flash.nbytes
+    assert all(board.flash.origin <= address < address + nbytes < flash_end for address, nbytes in weights.values())
