@@ -44,7 +44,7 @@ def ledger(
     from kilotune.report.accounts import account_text
     from kilotune.report.wear import wear_text
 
-    update = _read(plan)
+    update = read_plan(plan)
     network = Network.load(model, weights, classes)
     graph = network.capture(input or (3, network.side, network.side))
     accounting = Accounting(batch, accumulate, optimizer, streamed=streamed, program_bytes=program)
@@ -89,7 +89,8 @@ def streaming_facts(layout: "Layout") -> dict[str, Any]:
     return {"streaming": [trade._asdict() for trade in trades(layout.timeline)]} if layout.accounting.streamed else {}
 
 
-def _read(path: Path) -> "UpdatePlan":
+def read_plan(path: Path) -> "UpdatePlan":
+    """The plan of a file. Raises PlanError if there is none, or it is something else."""
     from kilotune.errors import PlanError
     from kilotune.update_plan import UpdatePlan
 

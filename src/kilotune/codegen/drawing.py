@@ -87,7 +87,8 @@ def find_drawing(selector: Selector, seed: int) -> Drawing | None:
         return None
     if table.axis != "in" or table.once.any():
         raise ExportError(
-            "the device draws input channels that are kept as they are; output neurons and compressed inputs it cannot"
+            "the device draws input channels that are kept as they are; output neurons and compressed inputs it cannot draw, "
+            "only train: export one choice of them with --plan"
         )
     caps = np.array(selector.fitting.bound(selector.size).caps)
     rows = np.flatnonzero(caps)
@@ -109,7 +110,7 @@ def _function(policy: object) -> str:
     raise ExportError(
         f"policy {policy!r} cannot draw on a device; those that can are random, trady and medyate, not boosted, and dgsu "
         f"without turns, its traversal {' or '.join(_DGSU)}; "
-        "policies that choose once are exported with their choice"
+        "policies that choose once are exported with their choice, one choice of any other with --plan"
     )
 
 
