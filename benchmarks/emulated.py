@@ -49,6 +49,16 @@ CASES = {
         ("--data", "cifar10", "--samples", "2", "--test-samples", "1"),
         ("mps2-an500", "mps2-an386"),
     ),
+    # MeDyate at its smallest published budget, 27,946 elements: a 128x128 image within 256 KiB, everything counted.
+    "streamed": Case(
+        (
+            *("mobilenet_v2_w0.35_nohead", "--weights", "mbv2_w0.35_int8", "--classes", "10", "--input", "3x128x128"),
+            *("--policy", "medyate", "--ledger", "selection", "--budget", "111784", "--no-accumulate", "--streamed"),
+            *("--weights-dtype", "int8", "--lr", "0.002"),
+        ),
+        (*("--data", "cifar10", "--samples", "200", "--test-samples", "50"), "--ram", "256KiB"),
+        ("mps2-an386",),
+    ),
     # Small enough for a test that holds the counts.
     "digits": Case(
         ("digitnet", "--input", "3x32x32", "--policy", "medyate", "--budget", "160KiB"),

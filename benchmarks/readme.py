@@ -1,14 +1,16 @@
-"""Writes what README.md shows from ``benchmarks/results``: its tables, between the markers, and its picture.
+"""Writes what README.md and docs show from ``benchmarks/results``: tables, between markers, and the picture.
 
 Usage: python benchmarks/readme.py
 """
 
 from pathlib import Path
+from statistics import mean, stdev
 
 import msgspec
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "papers" / "all_methods.md", ROOT / "docs" / "papers" / "dgsu.md")
 RESULTS = ROOT / "benchmarks" / "results"
 PICTURE = ROOT / "docs" / "images" / "mcunet_256KiB.png"
 KINDS = ("input", "activation", "mask", "gradient", "scratch")
@@ -89,15 +91,65 @@ def emulated() -> str:
     )
 
 
-TABLES = {"main_job": main_job, "compare_methods": compare_methods, "step_cost": step_cost, "emulated": emulated}
+def every_method() -> str:
+    """Every policy and way of keeping on two data sets, those of the first ordered by their accuracy."""
+    data: dict[str, dict[str, dict]] = {}
+    for row in _read("every_method")["rows"]:
+        data.setdefault(row["data"], {})[row["method"]] = row
+    first, second = data.values()
+    rows = [
+        "| method | CIFAR-10 | Flowers-102 | rate | kept for backward | total RAM, worst case |",
+        "|---|---|---|---|---|---|",
+    ]
+    for method, row in sorted(first.items(), key=lambda item: -item[1]["accuracy_mean"]):
+        kept, worst = row["ledger"]["saved_bytes"], row["ledger"]["worst_total_bytes"]
+        accuracies = " | ".join(_spread(one[method]) for one in (first, second))
+        rows.append(f"| {method} | {accuracies} | {row['lr']:g} | {kept:,} B | {worst:,} B |")
+    return "\n".join(rows)
+
+
+def _spread(row: dict) -> str:
+    return f"{100 * row['accuracy_mean']:.1f} ± {100 * row['accuracy_std']:.1f} %"
+
+
+def dgsu_system() -> str:
+    """DGSU as a whole: one row for each choice and schedule, seeds together."""
+    groups: dict[str, list[dict]] = {}
+    for name, record in _read("dgsu_system").items():
+        groups.setdefault(name.partition(", seed")[0], []).append(record)
+    rows = [
+        "| channels | epochs | accuracy | weights per step | kept inputs | total RAM, worst case |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, records in groups.items():
+        last = [record["accuracies"][-1] for record in records]
+        spread = f" ± {100 * stdev(last):.2f}" if len(last) > 1 else ""
+        row, shares = records[0]["row"], records[0]["memory"]
+        images = "" if "images" in name else f", {row['images']:,} images"
+        rows.append(
+            f"| {name}{images} | {row['epochs']} | {100 * mean(last):.2f}{spread} % | {shares['weights_share']:.2%} "
+            f"| {shares['features_share']:.2%} | {shares['worst_total_bytes']:,} B |"
+        )
+    return "\n".join(rows)
+
+
+TABLES = {
+    "main_job": main_job,
+    "compare_methods": compare_methods,
+    "step_cost": step_cost,
+    "emulated": emulated,
+    "every_method": every_method,
+    "dgsu_system": dgsu_system,
+}
 
 
 def with_tables(text: str) -> str:
     """``text`` with every table between its markers made anew."""
     for name, table in TABLES.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        head, rest = text.split(begin)
-        text = head + begin + table() + "\n" + end + rest.split(end)[1]
+        if begin in text:
+            head, rest = text.split(begin)
+            text = head + begin + table() + "\n" + end + rest.split(end)[1]
     return text
 
 
@@ -110,10 +162,12 @@ def draw(path: Path) -> None:
     from matplotlib import pyplot
 
     from kilotune import Budget, Selector, capture, models
+    from kilotune.memory.accounting import Accounting
     from kilotune.policies import make
 
-    graph = capture(models.create("mcunet_in1", classes=10, folded=True), torch.zeros(1, 3, 72, 72))
-    selector = Selector.fit(graph, make("medyate"), Budget.parse("256KiB"))
+    graph = capture(models.create("mcunet_in1", classes=10, folded=True), torch.zeros(1, 3, 128, 128))
+    firmware = Accounting(streamed=True, program_bytes=4096)
+    selector = Selector.fit(graph, make("medyate"), Budget.parse("256KiB"), accounting=firmware)
     plan, layout = selector.draw(), selector.layout
     report = layout.report(plan)
     steps = np.arange(len(layout.timeline.names))
@@ -123,22 +177,22 @@ def draw(path: Path) -> None:
     parts["kept channels"] = layout.stack(plan)
     parts["free below the stack"] = layout.arena.extent - layout.arena.live
     resident = {k: v for k, v in report.by_kind.items() if v and k not in (*KINDS, "kept", "fragmentation")}
-    parts = {"trained weights, their gradients, stored norms": np.full(len(steps), sum(resident.values())), **parts}
+    parts = {"trained weights, gradients, norms, program": np.full(len(steps), sum(resident.values())), **parts}
     parts = {name: values for name, values in parts.items() if values.any()}
-    figure, axes = pyplot.subplots(figsize=(9, 3.4), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(11, 3.4), layout="constrained")
     axes.stackplot(steps, *(values / 1024 for values in parts.values()), labels=list(parts), step="post")
     axes.axhline(256, color="black", linestyle="--", linewidth=1)
     axes.text(len(steps) - 1, 258, "budget 256 KiB", ha="right", va="bottom")
     axes.axvline(layout.timeline.loss_at, color="gray", linewidth=1)
     axes.text(layout.timeline.loss_at, 180, " loss", color="gray")
     axes.set(xlabel="operation (forward, loss, backward)", ylabel="KiB of RAM", ylim=(0, 290), xlim=(0, len(steps) - 1))
-    axes.set_title("One training step of MCUNet-in1 on 72x72 images, MeDyate: worst case of every draw below the line")
-    axes.legend(loc="upper right", bbox_to_anchor=(1, 0.88), fontsize=8)
+    axes.set_title("A training step of MCUNet-in1 at 128x128, streamed, MeDyate: the worst of all draws below the line")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(with_tables(readme.read_text()))
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text()))
     draw(PICTURE)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,14 @@ def _folder(name: str) -> str:
     return name.replace(" ", "-").replace(",", "").lower()
 
 
+@lru_cache(maxsize=1)
+def _data(recipe: str) -> Any:
+    from kilotune.train.recipe import Recipe
+    from kilotune.train.run import load_data_of
+
+    return load_data_of(Recipe.from_json(recipe))
+
+
 def _run(fields: dict[str, Any], folder: Path) -> dict:
     import torch
 
@@ -45,6 +54,8 @@ def _run(fields: dict[str, Any], folder: Path) -> dict:
     torch.set_num_threads(1)
     path = folder / "run.json"
     if not (path.exists() and msgspec.json.decode(path.read_bytes())["status"] == "done"):
-        finetune(Recipe.of(**fields), folder, quiet=True)
+        recipe = Recipe.of(**fields)
+        what_is_read = Recipe(data=recipe.data, input=recipe.input, seed=recipe.seed, train_limit=recipe.train_limit)
+        finetune(recipe, folder, quiet=True, dataset=_data(what_is_read.to_json()))
     record = msgspec.json.decode(path.read_bytes())
     return {**record, "epochs": [{k: v for k, v in epoch.items() if k != "channels"} for epoch in record["epochs"]]}

@@ -48,6 +48,36 @@ def test_text_has_a_row_for_each_epoch_and_the_result(kilotune, folder):
     assert shown == f"accuracy {record.accuracy:.2%}, loss {record.epochs[-1].val_loss:.4f}, 24 images\n"
 
 
+def test_a_run_is_counted_as_a_streamed_firmware_would_be(kilotune, folder):
+    asked = ["--budget", "12KiB", "--input", "1x8x8", "--policy", "last"]
+    firmware = ["--streamed", "--program", "1KiB"]
+    planned = kilotune("plan", "cli_network:wide", *asked, *firmware, "--json").json
+    tune = [
+        "finetune",
+        "--model",
+        "cli_network:wide",
+        "--data",
+        "data.npz",
+        *asked,
+        "--epochs",
+        "1",
+        "--augment",
+        "none",
+    ]
+    tuned = kilotune(*tune, *firmware, "--json").json["ledger"]
+    assert tuned["worst_total_bytes"] == planned["worst_case"]["total_bytes"] <= 12 * 1024
+    plain = kilotune(*tune, "--out", "plain")
+    assert plain.code == 1
+    assert "needs at least" in plain.stderr
+
+
+def test_one_sample_makes_an_update_so_that_no_gradients_are_summed(kilotune, folder):
+    tune = [*COMMON, "--input", "1x8x8", "--epochs", "1", "--optimizer", "sgd", "--budget", "24KiB", "--policy", "full"]
+    summed = kilotune(*tune, "--out", "8", "--json").json["ledger"]
+    applied = kilotune(*tune, "--batch-size", "1", "--out", "1", "--json").json["ledger"]
+    assert applied["worst_total_bytes"] < summed["worst_total_bytes"]
+
+
 def test_an_encoder_of_texts(kilotune, folder):
     """inspect, plan, finetune, eval, rank and doctor, the input being a number of token ids."""
     net = "cli_network:reader"

@@ -20,6 +20,9 @@ HEADER = """
 #define KT_IMAGE_ELEMENTS 12
 #define KT_IMAGE_BYTES 48
 #define KT_CLASSES 3
+#define KT_ARENA_BYTES 12
+#define KT_ARENA_FIXED 8
+extern float kt_arena[3];
 int kt_start(void);
 float *kt_image(void);
 void kt_infer(const float *image, float *logits);
@@ -34,7 +37,9 @@ uint32_t kt_weights_hash(void);
 SOURCE = """
 #include "kt_project.h"
 
-static float image[12], weight[36], gradient[36], probability[3];
+float kt_arena[3];
+static float image[12], weight[36], gradient[36];
+static float *const probability = kt_arena;
 
 int kt_start(void) { START; }
 float *kt_image(void) { return image; }

@@ -1,4 +1,4 @@
-"""The figures in README.md are those of the result files."""
+"""The tables in README.md and docs are those of the result files."""
 
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -14,10 +14,13 @@ def _readme_script():
 
 
 def test_tables_are_made_from_the_results():
-    script, text = _readme_script(), (REPOSITORY / "README.md").read_text()
-    assert script.with_tables(text) == text
+    script = _readme_script()
+    pages = {page: page.read_text() for page in script.PAGES}
+    for page, text in pages.items():
+        assert script.with_tables(text) == text, page
     for name, table in script.TABLES.items():
         assert table().count("\n") >= 4, f"{name} has too few rows"
+        assert sum(f"<!-- {name} -->" in text for text in pages.values()) == 1, f"{name} is not shown"
 
 
 def test_the_picture_is_there():

@@ -60,7 +60,7 @@ def test_sizes_by_hand():
     states = {
         "asi:2": 4 * 2 + 5 * 2 + 3 * 2,
         "asi:9x1x9x2": 2 * 1 + 3 * 2,
-        "lance:1x1x2x2": 6 + 5 * 2 + 3 * 2,
+        "lance:1x1x2x2": 6 + 5 * 2 + 3 * 2 + 2,
         "int8": 0,
     }
     assert {text: parse_way(text).state(modes, 4, 2) for text in states} == states

@@ -63,12 +63,12 @@ def test_line_buffers_of_the_first_blocks(mobilenet):
     """Padded rows of 66 for maps 64 wide: bytes by hand."""
     stem, second = find_blocks(mobilenet)[:2]
     image, between = 3 * 3 * 128, 3 * 8 * 64
-    assert stem.forward_elements("lines") == 16 * 3 * 66 + LANES * 64
-    assert second.forward_elements("again") == LANES * (3 * 65 + 32)
-    assert second.forward_elements("lines") == 48 * 3 * 65 + LANES * 32
+    assert stem.forward_elements("lines") == 16 * 3 * 66 + LANES * (64 + 9)
+    assert second.forward_elements("again") == LANES * (3 * 65 + 32 + 9)
+    assert second.forward_elements("lines") == 48 * 3 * 65 + LANES * (32 + 9)
     chain = Segment((stem, second), ("lines", "again"), as_bytes=True)
     assert chain.source_elements == (image, between)
-    assert chain.forward_elements == image + 16 * 3 * 66 + LANES * 64 + between + LANES * (3 * 65 + 32)
+    assert chain.forward_elements == image + 16 * 3 * 66 + LANES * (64 + 9) + between + LANES * (3 * 65 + 32 + 9)
     assert stem.source_rows("again") == 7
     assert chain.extra_macs == second.extra_macs("again") == (32 * 3 - 1 - 64) * 64 * 48 * 8
 
@@ -76,6 +76,6 @@ def test_line_buffers_of_the_first_blocks(mobilenet):
 def test_gradients_of_a_few_channels(mobilenet):
     """Stride 1 works in place through a ring; stride 2 has both sides."""
     blocks = find_blocks(mobilenet)
-    assert blocks[2].backward_elements == LANES * 32 * 32 + 3 * 34
-    assert blocks[3].backward_elements == LANES * (16 * 16 + 32 * 32)
+    assert blocks[2].backward_elements == LANES * 32 * 32 + 2 * 9 + 3 * 34
+    assert blocks[3].backward_elements == LANES * (16 * 16 + 32 * 32) + 2 * 9
     assert prod(blocks[3].mid_hw) == 32 * 32

@@ -286,3 +286,32 @@ def test_dynamic_policies_redraw():
     assert selector.draw() != selector.draw()
     assert not Selector.fit(small(), make("full"), Budget.parse("1MiB")).dynamic
     assert replace(selector, rng=Pcg32(1)).worst_case == selector.worst_case
+
+
+@pytest.mark.parametrize("ledger_name", ["total", "selection"])
+@pytest.mark.parametrize("name", GENERAL)
+def test_the_least_budget_is_that_of_all_beginnings(name, ledger_name):
+    """Against every front and every run, one after the other; just below it the advice says so."""
+    fitting = Fitting(Task.of(small()), make(name), Accounting())
+    fronts = [
+        replace(fitting, task=replace(fitting.task, front=front)) for front in fitting.policy.fronts(fitting.task)
+    ]
+    costs = [one.cost(run[0], Budget(0, ledger_name)) for one in fronts for run in one.policy.runs(one.task) if run]
+    assert fitting.least(Budget(0, ledger_name)) == min(costs)
+    with pytest.raises(BudgetError, match=f"needs at least {min(costs):,} B"):
+        Selector.fit(small(), make(name), Budget(min(costs) - 1, ledger_name))
+
+
+def test_the_advice_names_exactly_what_fits():
+    budget = Budget(Fitting(Task.of(small()), make("dgsu"), Accounting()).least(Budget(0)) - 1)
+    fit = [
+        name for name in GENERAL if Fitting(Task.of(small()), make(name), Accounting()).least(Budget(0)) < budget.nbytes
+    ]
+    with pytest.raises(BudgetError, match=f"a policy that fits: {', '.join(fit)}$"):
+        Selector.fit(small(), make("full"), budget)
+
+
+def test_nothing_is_packed_where_nothing_fits():
+    fitting = Fitting(Task.of(small()), make("medyate"), Accounting())
+    assert fitting.largest(Budget(64)) is None
+    assert not any("arena" in vars(layout) for layout in fitting._layouts.values())

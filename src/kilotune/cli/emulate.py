@@ -67,14 +67,15 @@ def _session(
 
     dataset = load(data, max(manifest.input[1:]), seed)
     augment = Augment(manifest.input[1:], "none", manifest.mean, manifest.std)
+    images = augment.bytes if manifest.image_dtype == "uint8" else augment.evaluate
     train, test = dataset.train.take(samples, seed), dataset.test.take(test_samples, seed)
     for split, name in ((train, "train"), (test, "test")):
         check_labels(split.labels.numpy(), manifest.n_classes, name)
     steps_per_draw = {"never": 0, "epoch": len(train), "step": batch_size}[manifest.redraw]
     return Session(
-        augment.evaluate(train.images).numpy(),
+        images(train.images).numpy(),
         train.labels.numpy(),
-        augment.evaluate(test.images).numpy(),
+        images(test.images).numpy(),
         test.labels.numpy(),
         shuffled_order(len(train), epochs, seed),
         batch_size,
@@ -89,6 +90,7 @@ def _result(manifest: "Manifest", board: str, limit: int, found: "Emulation", n_
         "ram_limit_bytes": limit,
         "ram_bytes": sizes.ram,
         "arena_bytes": manifest.arena_bytes,
+        "arena_high_water_bytes": outcome.arena_bytes,
         "stack_bytes": sizes.stack,
         "stack_high_water_bytes": outcome.stack_bytes,
         "data_bytes": sizes.data,
@@ -114,8 +116,8 @@ def _text(result: dict[str, Any], found: "Emulation") -> str:
             f"accuracy {result['accuracy_before']:.1%} -> {result['accuracy_after']:.1%} on {result['n_test']} test images, "
             f"loss {sum(loss[:quarter]) / quarter:.4f} -> {sum(loss[-quarter:]) / quarter:.4f} over {len(loss)} steps",
             f"RAM {result['ram_bytes']:,} of {result['ram_limit_bytes']:,} B: .data {result['data_bytes']:,}, .bss "
-            f"{result['bss_bytes']:,} (arena {result['arena_bytes']:,}), stack {result['stack_bytes']:,} "
-            f"(used {result['stack_high_water_bytes']:,}); .text {result['text_bytes']:,} B",
+            f"{result['bss_bytes']:,} (arena {result['arena_bytes']:,}, used {result['arena_high_water_bytes']:,}), stack "
+            f"{result['stack_bytes']:,} (used {result['stack_high_water_bytes']:,}); .text {result['text_bytes']:,} B",
             f"weights hash {result['weights_hash']}, the same on this computer",
             "",
             text_table(["instructions of", "calls", "fewest", "most"], phases),

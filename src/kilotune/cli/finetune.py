@@ -29,6 +29,8 @@ def finetune(
     weights: options.Weights = None,
     budget: options.OptionalBudget = None,
     ledger: options.Ledger = "total",
+    streamed: options.Streamed = False,
+    program: options.ProgramBytes = 0,
     policy: options.PolicyName = "medyate",
     option: options.PolicyOptions = None,
     keep: options.Keep = None,
@@ -182,10 +184,9 @@ def _default_input(recipe: "Recipe", dataset: "Dataset") -> tuple[int, ...]:
     """See ``options.FittingInput``; without a budget, the size of the weights."""
     from kilotune.cli.fitting import Fitter
     from kilotune.cli.network import Network
-    from kilotune.memory.accounting import Accounting
     from kilotune.policies import make
     from kilotune.policies.ranking import Ranking
-    from kilotune.train.optim import ledger_name
+    from kilotune.train.selection import accounting_of
     from kilotune.update_plan import Budget
 
     assert recipe.model is not None
@@ -194,7 +195,8 @@ def _default_input(recipe: "Recipe", dataset: "Dataset") -> tuple[int, ...]:
         return network.shape_for(dataset)
     channels, ceiling, _ = network.shape_for(dataset)
     policy, budget = make(recipe.policy, **recipe.options), Budget.parse(recipe.budget, recipe.ledger)
-    accounting = Accounting(optimizer=ledger_name(recipe))
     ranking = Ranking.load(Path(recipe.ranking)) if recipe.ranking else None
-    fitter = Fitter(network, policy, budget, accounting, recipe.seed, ranking, channels, ceiling, recipe.keep)
+    fitter = Fitter(
+        network, policy, budget, accounting_of(recipe), recipe.seed, ranking, channels, ceiling, recipe.keep
+    )
     return fitter.fit(None).fitting.task.graph.input.shape[1:]

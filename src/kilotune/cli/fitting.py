@@ -1,7 +1,8 @@
 """The selection that fits a budget, at the input size asked for or at the largest one that leaves room to train."""
 
-from bisect import bisect_left
+from bisect import bisect_right
 from dataclasses import dataclass, field
+from math import sqrt
 from typing import TYPE_CHECKING
 
 from kilotune.cli.network import PAPER_SIDE, Network, shape_text
@@ -12,6 +13,7 @@ from kilotune.units import format_bytes
 if TYPE_CHECKING:
     from kilotune.graph.node import Graph
     from kilotune.memory.accounting import Accounting
+    from kilotune.memory.ledger import Layout
     from kilotune.policies.base import Policy
     from kilotune.policies.fit import Selector
     from kilotune.policies.ranking import Ranking
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 SIDE_STEP = 8
 # An input is too large if less than this part of the budget is left for trained channels.
 USEFUL_SHARE = 1 / 32
+# So many sides are tried near the one that a square law suggests before the rest is halved.
+N_GUESSES = 2
 
 
 @dataclass
@@ -85,11 +89,40 @@ class Fitter:
     def _largest(self) -> "Selector | None":
         """At the largest side with room to train; if there is none, at the largest where anything fits."""
         for share in (USEFUL_SHARE, 0.0):
+            if self._seen and self._hopeless(self._seen):
+                break
             # Memory grows with the side, so that sizes are: refused by the network, fitting, too large.
-            first_too_large = bisect_left(self._sides, True, key=lambda side: self._is_too_large(side, share))
+            first_too_large = self._first_too_large(share)
             if first_too_large and (graph := self._graph(self._sides[first_too_large - 1])):
                 return self._select(graph)
         return None
+
+    def _first_too_large(self, share: float) -> int:
+        """Place among ``_sides``; two looks near the guess, which cost a capture each, then bisection."""
+        low, high, looks = 0, len(self._sides), 0
+        while low < high:
+            place = min(max(self._guess(), low), high - 1) if looks < N_GUESSES else (low + high) // 2
+            looks += 1
+            low, high = (low, place) if self._is_too_large(self._sides[place], share) else (place + 1, high)
+        return low
+
+    def _guess(self) -> int:
+        """The last side that may fit, if the buffers of the step of the network last seen grow with the square of the side."""
+        if self._seen is None:
+            return len(self._sides) // 2
+        layout = self._classifier_step(self._seen)
+        resident = layout.resident_bytes
+        growth = max(self.budget.nbytes - resident, 0) / max(layout.floor_bytes - resident, 1)
+        return bisect_right(self._sides, self._seen.input.shape[-1] * sqrt(growth)) - 1
+
+    def _classifier_step(self, graph: "Graph") -> "Layout":
+        from kilotune.memory.ledger import Layout
+
+        return Layout.of(graph, (), (), True, self.accounting)
+
+    def _hopeless(self, graph: "Graph") -> bool:
+        """Whether what the classifier needs at any input exceeds the budget already."""
+        return self._classifier_step(graph).resident_bytes > self.budget.nbytes
 
     @property
     def _sides(self) -> list[int]:

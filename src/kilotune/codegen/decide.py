@@ -3,31 +3,32 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-
+from kilotune.codegen import neurons
+from kilotune.codegen.again import make_again
 from kilotune.codegen.backward import bias_gradient, input_gradients, weight_gradient
-from kilotune.codegen.forward import FORWARD, problem
+from kilotune.codegen.check import check
+from kilotune.codegen.forward import FORWARD
 from kilotune.codegen.numbers import SUFFIX
 from kilotune.codegen.program import (
     Argument,
-    Below,
     Call,
     Checked,
     Comment,
     Draws,
+    EachChannel,
     Line,
     Name,
     Place,
     Probe,
     Program,
-    Struct,
 )
-from kilotune.codegen.region import SlicePlace, place
+from kilotune.codegen.streamed import backward_segment, forward_segment
+from kilotune.codegen.tables import Tables
 from kilotune.codegen.values import NOTHING, Values
 from kilotune.errors import ExportError
 from kilotune.graph import node as ops
 from kilotune.graph.backward import BackwardStep
-from kilotune.graph.node import Graph, Layer, Node
+from kilotune.graph.node import Graph, Node
 from kilotune.update_plan import UpdatePlan
 
 RULE = Name("rule")
@@ -52,50 +53,30 @@ def decide(values: Values, plan: UpdatePlan, momentum: float = 0.0) -> Program:
 
     Raises ExportError listing every node that has no kernel.
     """
-    _check(values, plan)
+    check(values, plan)
     return _Decision(values, plan).program(momentum)
-
-
-def _check(values: Values, plan: UpdatePlan) -> None:
-    graph = values.graph
-    found = [(node, problem(values, node)) for node in graph.nodes]
-    problems = [
-        f"  {node.op.kind} -> {'x'.join(map(str, values.shape(node.name)))} in {node.layer or node.name}: {text}"
-        for node, text in found
-        if text is not None
-    ]
-    if problems:
-        listing = "\n".join(problems)
-        raise ExportError(f"{graph.model} has {len(problems)} operations that cannot become C:\n{listing}")
-    if plan.keeps:
-        raise ExportError(
-            f"{', '.join(keep.layer for keep in plan.keeps)}: inputs cannot be kept compressed on a device"
-        )
-    patterned = [layer.name for layer in graph.layers if layer.taps is not None]
-    if patterned:
-        raise ExportError(f"{', '.join(patterned)}: kernels with patterns cannot become C; fine-tune them on the host")
-    neurons = [chosen.layer for chosen in plan.channels if chosen.axis == "out"]
-    if neurons:
-        raise ExportError(f"{', '.join(neurons)}: output neurons cannot be trained on a device; plan input channels")
 
 
 class _Decision:
     def __init__(self, values: Values, plan: UpdatePlan):
         self.v, self.plan, self.region = values, plan, values.region
         self.timeline = values.region.layout.timeline
+        self.tables = Tables(values, plan)
 
     def program(self, momentum: float) -> Program:
         v, graph = self.v, self.v.graph
         infer = tuple(self._forward(keeping=False))
         forward, backward = tuple(self._forward(keeping=True)), tuple(self._backward())
         start, apply = tuple(self._start()), tuple(self._apply())
-        tables, draws = self._tables(), self._draws()
+        tables, draws = self.tables.structs(), self._draws()
         output = v.value(graph.output)
         assert isinstance(output, Place)
         return Program(
             arena_bytes=self.region.nbytes,
-            image=self.region.buffer(graph.nodes[0].name),
+            fixed_bytes=self.region.layout.arena.nbytes,
+            image=self.region.buffer(graph.nodes[0].name)._replace(as_bytes=self.region.reads_bytes),
             image_elements=v.elements(graph.nodes[0].name),
+            image_is_bytes=self.region.reads_bytes,
             logits=output,
             classes=v.elements(graph.output),
             constants=tuple(v.constants.values()),
@@ -108,8 +89,8 @@ class _Decision:
             apply=apply,
             accumulates=self.region.accumulate,
             trained=tuple(self.region.trained.values()),
-            slices=tuple(layer.name for layer in self._sliced),
-            resident_bytes=self.region.nbytes - self._lowest(),
+            slices=tuple(layer.name for layer in self.tables.sliced),
+            resident_bytes=self.region.nbytes - self.tables.lowest(),
             momentum=momentum,
             draws=draws,
         )
@@ -118,12 +99,13 @@ class _Decision:
         drawing, region = self.v.drawing, self.region
         if drawing is None:
             return None
-        lowest = self._lowest()
+        lowest = self.tables.lowest()
         if drawing.scratch_bytes > lowest:
             raise ExportError(
                 f"a draw needs {drawing.scratch_bytes:,} B of scratch, the arena has {lowest:,} B beside what stays"
             )
-        whole = [layer for layer in self._sliced[len(region.pool) :] if not region.accumulate]
+        at_once = region.layout.accounting.layer_gradients
+        whole = [layer for layer in self.tables.sliced[len(region.pool) :] if at_once]
         return Draws(
             drawing,
             Place(region.top),
@@ -131,8 +113,8 @@ class _Decision:
             region.copies,
             tuple(self._initial_weights()),
             4 * sum(layer.weight_elements for layer in region.pool),
-            self._below_its_bias(whole[0]) if whole else None,
-            len(self._sliced) > len(region.pool),
+            self.tables.below_its_bias(whole[0]) if whole else None,
+            len(self.tables.sliced) > len(region.pool),
         )
 
     def _initial_weights(self) -> Iterator[Line]:
@@ -143,34 +125,22 @@ class _Decision:
             per_scale = n // layer.out_channels
             yield Checked(Call(f"kt_store_append_{suffix}", (Name("&store"), weight, scale, n, per_scale)))
 
-    @property
-    def _sliced(self) -> list[Layer]:
-        """Layers of the tables: the pool, and the classifier if it is trained."""
-        graph = self.v.graph
-        whole = [layer for layer in graph.layers if f"{layer.name}.weight" in self.region.trained]
-        return [*self.region.pool, *whole]
-
-    def _lowest(self) -> int:
-        """First byte of what stays from step to step; of the largest draw, if there are others."""
-        counts, drawing = self._counts(), self.v.drawing
-        weights = sum(n * layer.channel_weight_elements for n, layer in zip(counts, self.region.pool, strict=True))
-        if drawing is not None:
-            weights = drawing.max_weights
-        return self.region.top - 4 * weights * self.region.copies
-
-    def _counts(self) -> list[int]:
-        """Channels of each layer of the plan; none yet where the device draws."""
-        chosen = {} if self.v.drawing else {one.layer: len(one.indices) for one in self.plan.channels}
-        return [chosen.get(layer.name, 0) for layer in self.region.pool]
-
     def _loss_gradient(self) -> Place:
         if not self.timeline.step_graph.steps:
             raise ExportError("the plan trains nothing; train at least the classifier")
         return self.region.buffer(self.timeline.routes[self.timeline.step_graph.steps[0].node.name].arriving)
 
     def _forward(self, keeping: bool) -> Iterator[Line]:
-        for node in self.v.graph.nodes:
-            calls = list(FORWARD[node.op.kind](self.v, node, keeping))
+        segments = {segment.output.name: segment for segment in self.timeline.forward}
+        for node in (group[-1] for group in self.timeline.forward_groups):
+            segment = segments.get(node.name)
+            if segment is None:
+                calls: list[Line] = [
+                    *FORWARD[node.op.kind](self.v, node, keeping),
+                    *neurons.forward(self.v, node, keeping),
+                ]
+            else:
+                calls = list(forward_segment(self.v, segment, keeping))
             if calls:
                 yield Comment(_title(node))
                 yield from calls
@@ -178,45 +148,82 @@ class _Decision:
                     yield Probe("VALUE", self.v.number[node.name], self.v.value(node.name), self.v.elements(node.name))
 
     def _backward(self) -> Iterator[Line]:
-        for step in self.timeline.step_graph.steps:
-            yield Comment(_title(step.node))
-            yield from self._gradients(step)
-            route = self.timeline.routes[step.node.name]
-            calls = list(input_gradients(self.v, step))
-            yield from calls
+        segments = {segment.output.name: segment for segment in self.timeline.backward}
+        for group in self.timeline.backward_groups:
+            yield Comment(_title(group[0].node))
+            route, segment = self.timeline.routes[group[0].node.name], segments.get(group[0].node.name)
+            dy = self.region.buffer(route.arriving)
+            if segment is None:
+                yield from self._around(group[0], dy, input_gradients(self.v, group[0]))
+            else:
+                step = STEP if self._observes else 0
+                calls = backward_segment(self.v, group, segment, step)
+                yield from self._around(
+                    next(one for one in group if one.node.name == segment.blocks[0].projection.name), dy, calls
+                )
             for arrival in route.inputs:
                 number, n = self.v.number[arrival.value], self.v.elements(arrival.value)
                 yield Probe("GRADIENT", number, self.region.buffer(arrival.buffer), n)
-            if not self.region.accumulate:
-                yield from self._updates(step.node)
 
-    def _gradients(self, step: BackwardStep) -> Iterator[Line]:
-        node = step.node
-        if self.v.slice(node) is not None:
-            number = self.v.slice_number(node)
-            assert number is not None
-            row = Name(f"&kt_slices[{number}]"), Name(f"&kt_layers[{number}]")
+    def _around(self, step: BackwardStep, dy: Argument, calls: Iterator[Line]) -> Iterator[Line]:
+        """The gradients of what a node trains, those of its inputs as ``calls``, and updates: of a bias, which no ``calls`` read,
+        before them, of a weight after them."""
+        by_channel = not self.region.accumulate and not self.region.gradient_is_whole(step.node.name)
+        yield from self._bias(step, dy)
+        if not self.region.accumulate:
+            yield from self._bias_update(step.node)
+        if not by_channel:
+            yield from self._weight_gradient(step, dy)
+        yield from calls
+        if by_channel:
+            yield from self._each_channel(step, dy)
+        elif not self.region.accumulate:
+            yield from self._weight_update(step.node)
+
+    def _weight_gradient(self, step: BackwardStep, dy: Argument) -> Iterator[Line]:
+        number = self.v.slice_number(step.node)
+        if number is not None:
             if not self.region.accumulate:
-                yield Call("kt_slice_clear", row)
-            yield from weight_gradient(self.v, step)
+                yield Call("kt_slice_clear", (Name(f"&kt_slices[{number}]"), Name(f"&kt_layers[{number}]")))
+            yield from make_again(self.v, step)
+            yield from weight_gradient(self.v, step.node, Name(f"&kt_slices[{number}]"), dy)
+
+    def _bias(self, step: BackwardStep, dy: Argument) -> Iterator[Line]:
         if step.bias:
-            at = self._bias_gradient(node)
+            at = self._bias_gradient(step.node)
             if not self.region.accumulate:
-                yield Call("kt_zero", (at, self.v.layer_of[node.name].out_channels))
-            yield from bias_gradient(self.v, step, at)
+                yield Call("kt_zero", (at, self.v.layer_of[step.node.name].out_channels))
+            yield from bias_gradient(self.v, step.node, at, dy)
+
+    def _each_channel(self, step: BackwardStep, dy: Argument) -> Iterator[Line]:
+        """Gradient and update of one channel after another."""
+        number, one = self.v.slice_number(step.node), Name("&one")
+        if number is not None:
+            layer = self.v.layer_of[step.node.name]
+            calls: list[Call] = [Call("kt_slice_clear", (one, Name(f"&kt_layers[{number}]")))]
+            calls += [*weight_gradient(self.v, step.node, one, dy), *self._update(step.node, number, one)]
+            at = self.region.passing(step.node.name, layer.channel_weight_elements)
+            yield from make_again(self.v, step)
+            yield EachChannel(number, at, tuple(calls))
 
     def _bias_gradient(self, node: Node) -> Argument:
         trained = self.region.trained[f"{node.layer}.bias"]
         return trained.gradient or self.region.passing(node.name, trained.elements)
 
-    def _updates(self, node: Node) -> Iterator[Line]:
-        number, layer = self.v.slice_number(node), self.v.layer_of.get(node.name)
+    def _weight_update(self, node: Node) -> Iterator[Call]:
+        number = self.v.slice_number(node)
         if number is not None:
-            row = Name(f"&kt_slices[{number}]"), Name(f"&kt_layers[{number}]")
-            if self._observes and number < len(self.region.pool):
-                first = self._first_channel(number)
-                yield Call("kt_observe_slice", (*row, Name("rule.share"), Name(f"norms + {first}"), STEP))
-            yield Call("kt_sgd_slice", (*row, self.v.weight_scale(node), RULE))
+            yield from self._update(node, number, Name(f"&kt_slices[{number}]"))
+
+    def _update(self, node: Node, number: int, piece: Name) -> Iterator[Call]:
+        row = piece, Name(f"&kt_layers[{number}]")
+        norms = self.v.norms(number)
+        if norms is not None:
+            yield Call("kt_observe_slice", (*row, Name("rule.share"), norms, STEP))
+        yield Call("kt_sgd_slice", (*row, self.v.weight_scale(node), RULE))
+
+    def _bias_update(self, node: Node) -> Iterator[Call]:
+        layer = self.v.layer_of.get(node.name)
         trained = self.region.trained.get(f"{layer.name}.bias") if layer else None
         if trained is not None:
             gradient = self._bias_gradient(node)
@@ -226,57 +233,21 @@ class _Decision:
     def _apply(self) -> Iterator[Line]:
         if self.region.accumulate:
             for step in self.timeline.step_graph.steps:
-                yield from self._updates(step.node)
+                yield from self._weight_update(step.node)
+                yield from self._bias_update(step.node)
 
     @property
     def _observes(self) -> bool:
         return self.v.drawing is not None and self.v.drawing.function == "medyate"
 
-    def _first_channel(self, number: int) -> int:
-        return sum(layer.in_channels for layer in self.region.pool[:number])
-
     def _start(self) -> Iterator[Line]:
         """Everything that is trained starts as nothing but the biases, which start as they are in flash."""
-        yield Call("kt_zero", (Place(0), self.region.nbytes // 4))
+        lowest = self.region.top if self.v.drawing else self.tables.lowest()
+        yield Call("kt_zero", (Place(lowest), (self.region.nbytes - lowest) // 4))
         for name, trained in self.region.trained.items():
             if name.endswith(".bias"):
                 node = self.v.graph.node[self.v.graph.layer[trained.layer].node]
                 yield Call("kt_copy", (self.v.initial_bias(node), 0, 0, trained.value, 0, 0, 1, 1, trained.elements, 0))
-
-    def _tables(self) -> tuple[Struct, Struct]:
-        rows, at = [], 0
-        for layer in self._sliced:
-            outputs, kernel = layer.out_channels // layer.groups, int(np.prod(layer.kernel))
-            rows.append((at, layer.channel_input_elements, layer.in_channels, outputs, kernel, layer.groups))
-            at += layer.weight_elements
-        return Struct("kt_layer", "kt_layers", tuple(rows)), Struct("kt_slice", "kt_slices", tuple(self._slices()))
-
-    def _slices(self) -> Iterator[tuple[Argument | str, ...]]:
-        chosen = {} if self.v.drawing else {one.layer: one.indices for one in self.plan.channels}
-        counts, region = self._counts(), self.region
-        places = place(counts, region.pool, region.top, region.copies, region.accumulate)
-        for number, (layer, at) in enumerate(zip(region.pool, places, strict=True)):
-            velocity = NOTHING if at.velocity is None else Place(at.velocity)
-            index = self._index(number, chosen.get(layer.name, ()))
-            yield index, Place(at.delta), Place(at.gradient), velocity, Place(at.kept), counts[number]
-        for layer in self._sliced[len(places) :]:
-            whole, node = region.trained[f"{layer.name}.weight"], self.v.graph.node[layer.node]
-            passing = whole.gradient or self._classifier_gradient(layer, places)
-            kept = self.v.value(node.inputs[0])
-            index = self._index(len(places), tuple(range(layer.in_channels)))
-            yield index, whole.value, passing, whole.velocity or NOTHING, kept, layer.in_channels
-
-    def _below_its_bias(self, layer: Layer) -> Place | Below:
-        """Where the gradient of a classifier lies that does not stay, below that of its bias."""
-        return self.region.passing(layer.node, layer.weight_elements + layer.has_bias * layer.out_channels)
-
-    def _classifier_gradient(self, layer: Layer, places: list[SlicePlace]) -> Place:
-        """The same, where draws do not change it."""
-        at = self._below_its_bias(layer)
-        return at if isinstance(at, Place) else Place(getattr(places[at.slice], at.field) - 4 * at.elements)
-
-    def _index(self, number: int, indices: tuple[int, ...]) -> Argument:
-        return self.v.constant(f"index{number}", np.array(indices, np.uint16)) if indices else NOTHING
 
 
 def _title(node: Node) -> str:

@@ -46,7 +46,7 @@ class Count:
 class Outcome:
     """What a session found. loss: of each training step. n_right: of the test samples, before and after.
 
-    weights_hash: FNV-1a over all weights that were trained. stack_bytes: high-water mark, 0 on the host.
+    weights_hash: of all weights that were trained. stack_bytes, arena_bytes: high-water marks; of the stack 0 on the host.
     """
 
     loss: tuple[float, ...]
@@ -54,6 +54,7 @@ class Outcome:
     n_right_after: int
     weights_hash: int
     stack_bytes: int
+    arena_bytes: int
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,8 @@ def _parse(printed: str) -> Outcome:
             words.setdefault(found[1], []).append(int(found[2], 16))
     losses = np.array(words.get("loss", []), np.uint32).view(np.float32)
     try:
-        return Outcome(
-            tuple(losses.tolist()), words["before"][0], words["after"][0], words["hash"][0], words["stack"][0]
-        )
+        once = [words[name][0] for name in ("before", "after", "hash", "stack", "arena")]
+        return Outcome(tuple(losses.tolist()), *once)
     except KeyError as error:
         last = (printed.splitlines() or ["it said nothing"])[-1]
         raise EmulatorError(f"the firmware stopped before it was done, after {len(losses)} steps: {last}") from error

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from kilotune.codegen.medium import MemoryMedium
-from kilotune.codegen.program import Constant
+from kilotune.codegen.program import Constant, Program
 from kilotune.codegen.region import SlicePlace
 from kilotune.codegen.tools import run_tool
 from kilotune.errors import ExportError
@@ -67,8 +67,8 @@ class _Slice(ctypes.Structure):
 class HostProject:
     """The functions of ``kt_project.h``. One at a time per library: a project has one arena.
 
-    store_bytes: size of the weight store, in memory, of a project that draws anew. cells: what it already holds. constants: of a
-    project whose weights are given.
+    store_bytes: size of the weight store, in memory, of a project that draws anew. cells: what it already holds.
+    pixel: what images consist of. constants: of a project whose weights are given.
     """
 
     def __init__(
@@ -78,13 +78,15 @@ class HostProject:
         classes: int,
         store_bytes: int = 0,
         cells: np.ndarray | None = None,
+        pixel: type[np.generic] = np.float32,
         constants: Sequence[Constant] = (),
     ):
-        self._c = ctypes.CDLL(str(library))
+        self._c, self._pixel = ctypes.CDLL(str(library)), pixel
         self._image_elements, self._classes = image_elements, classes
-        self._c.kt_infer.argtypes = (_FLOATS, _FLOATS)
+        image = np.ctypeslib.ndpointer(pixel, flags="C_CONTIGUOUS")
+        self._c.kt_infer.argtypes = (image, _FLOATS)
         self._c.kt_infer.restype = None
-        self._c.kt_train_step.argtypes = (_FLOATS, ctypes.c_uint32)
+        self._c.kt_train_step.argtypes = (image, ctypes.c_uint32)
         self._c.kt_train_step.restype = ctypes.c_float
         self._c.kt_set_learning_rate.argtypes = (ctypes.c_float,)
         self._c.kt_weights_hash.restype = ctypes.c_uint32
@@ -95,6 +97,12 @@ class HostProject:
         self.medium = MemoryMedium(store_bytes, cells)
         self._c.kt_use_store(ctypes.byref(self.medium.struct))
         self.check(self._c.kt_start())
+
+    @classmethod
+    def of(cls, library: Path, program: Program, store_bytes: int = 0) -> "HostProject":
+        """The library of ``program``."""
+        pixel = np.uint8 if program.image_is_bytes else np.float32
+        return cls(library, program.image_elements, program.classes, store_bytes, pixel=pixel)
 
     def check(self, code: int) -> None:
         """Raises ExportError for a negative result."""
@@ -161,7 +169,9 @@ class HostProject:
         ctypes.c_void_p.in_dll(self._c, "kt_probe").value = ctypes.cast(self._probe, ctypes.c_void_p).value
 
     def _flat(self, image: np.ndarray) -> np.ndarray:
-        flat = np.ascontiguousarray(image, np.float32).reshape(-1)
+        if self._pixel is np.uint8 and image.dtype != np.uint8:
+            raise ExportError(f"the project takes images of bytes (uint8), got {image.dtype}")
+        flat = np.ascontiguousarray(image, self._pixel).reshape(-1)
         if flat.size != self._image_elements:
             raise ExportError(f"the project takes images of {self._image_elements} numbers, got {image.shape}")
         return flat

@@ -70,7 +70,24 @@ class Comment:
     text: str
 
 
-Line = Call | Checked | Probe | Comment
+@dataclass(frozen=True)
+class Scope:
+    """``lines`` that see ``structs``, which are made anew each time: they may hold what changes with a draw."""
+
+    structs: tuple["Struct", ...]
+    lines: tuple[Call, ...]
+
+
+@dataclass(frozen=True)
+class EachChannel:
+    """``lines`` for one channel after another of a slice, which they know as ``one``; gradient: where that of a channel lies."""
+
+    slice: int
+    gradient: Argument
+    lines: tuple[Call, ...]
+
+
+Line = Call | Checked | Probe | Comment | Scope | EachChannel
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +142,7 @@ class Draws:
     @property
     def present_bytes(self) -> int:
         """The present draw and its generator."""
-        numbers = len(self.drawing.layers) + self.drawing.max_channels
-        return -(-(24 + 2 * numbers) // 8) * 8
+        return self.drawing.present_bytes
 
     @property
     def nbytes(self) -> int:
@@ -138,14 +154,18 @@ class Draws:
 class Program:
     """Everything that is printed.
 
-    image, logits: places. infer, train, apply: the lines of these functions. start: the lines that put initial values in place.
+    image, logits: places. image_is_bytes: whether the image is read as bytes, not as numbers. infer, train, apply: the lines of
+    these functions. start: the lines that put initial values in place.
     layers, slices: tables of kt_types.h, one row per layer that draws may train, in forward order. max_channels: most input
-    channels that one draw trains. resident_bytes: what stays from step to step, at the upper end of the arena.
+    channels that one draw trains. fixed_bytes: from the bottom of the arena, up to where buffers reach that do not depend on the
+    draw. resident_bytes: what stays from step to step, at the upper end of the arena.
     """
 
     arena_bytes: int
+    fixed_bytes: int
     image: Place
     image_elements: int
+    image_is_bytes: bool
     logits: Place
     classes: int
     constants: tuple[Constant, ...]

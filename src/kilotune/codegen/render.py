@@ -14,15 +14,17 @@ from kilotune.codegen.program import (
     Comment,
     Constant,
     Draws,
+    EachChannel,
     Line,
     Name,
     Place,
     Probe,
     Program,
+    Scope,
     Struct,
 )
 
-_C_TYPES = {"float32": "float", "float16": "uint16_t", "int8": "int8_t", "uint16": "uint16_t"}
+_C_TYPES = {"float32": "float", "float16": "uint16_t", "int8": "int8_t", "uint16": "uint16_t", "int32": "int32_t"}
 _PER_LINE = 12
 
 
@@ -83,7 +85,32 @@ def _comment(line: Comment) -> str:
     return f"    /* {line.text} */"
 
 
-_LINES: dict[type, Callable[..., str]] = {Call: _call, Checked: _checked, Probe: _probe, Comment: _comment}
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def _scope(line: Scope) -> str:
+    structs = "\n".join(f"    const {_table(item)}" for item in line.structs)
+    return f"    {{\n{_indented(structs)}\n{_indented(body(line.lines))}\n    }}"
+
+
+def _each_channel(line: EachChannel) -> str:
+    of = f"&kt_slices[{line.slice}], &kt_layers[{line.slice}]"
+    return (
+        f"    for (int k = 0; k < kt_slices[{line.slice}].count; k++) {{\n"
+        f"        const kt_slice one = kt_channel({of}, k, {argument(line.gradient)});\n"
+        f"{_indented(body(line.lines))}\n    }}"
+    )
+
+
+_LINES: dict[type, Callable[..., str]] = {
+    Call: _call,
+    Checked: _checked,
+    Probe: _probe,
+    Comment: _comment,
+    Scope: _scope,
+    EachChannel: _each_channel,
+}
 
 
 def body(lines: Iterable[Line]) -> str:
@@ -111,20 +138,28 @@ def declaration(item: Constant) -> str:
 
 def struct(item: Struct, drawn: bool = False) -> str:
     """A constant struct, or an array of them where it is a table; the slices of a device that draws are not constant."""
-    rows = [
-        f"{{{', '.join(field if isinstance(field, str) else argument(field) for field in row)}}}" for row in item.rows
-    ]
     if item.kind in ("kt_layer", "kt_slice"):
-        constant = "" if drawn and item.kind == "kt_slice" else "const "
-        return f"{constant}{item.kind} {item.name}[] = {{\n" + "".join(f"    {row},\n" for row in rows) + "};"
-    return f"static const {item.kind} {item.name} = {rows[0]};"
+        return ("" if drawn and item.kind == "kt_slice" else "const ") + _table(item)
+    if item.kind == "kt_block_layer":
+        return f"static const {_table(item)}"
+    return f"static const {item.kind} {item.name} = {_row(item.rows[0])};"
+
+
+def _table(item: Struct) -> str:
+    return f"{item.kind} {item.name}[] = {{\n" + "".join(f"    {_row(row)},\n" for row in item.rows) + "};"
+
+
+def _row(row: tuple[Argument | str, ...]) -> str:
+    return f"{{{', '.join(field if isinstance(field, str) else argument(field) for field in row)}}}"
 
 
 def fields(program: Program, is_fixed: bool = True) -> dict[str, str]:
     """What the templates of ``runtime/project`` leave open, as text; is_fixed: whether the trained channels are constants."""
     return {
         "arena_bytes": str(program.arena_bytes),
+        "fixed_bytes": str(program.fixed_bytes),
         "image_elements": str(program.image_elements),
+        "pixel": "uint8_t" if program.image_is_bytes else "float",
         "classes": str(program.classes),
         "gradients": "summed" if program.accumulates else "applied at once",
         "declarations": "\n".join(declaration(item) for item in program.constants),

@@ -22,6 +22,7 @@ class Values:
     """Everything that is known about a network when its calls are written.
 
     folded: weights by node; tensors: parameters used as values, by node. drawing: of a policy that draws on the device.
+    pixels: (c or 1, 256) the number that a byte of the image stands for, where the image is bytes.
     """
 
     region: Region
@@ -29,6 +30,7 @@ class Values:
     tensors: dict[str, np.ndarray]
     dtype: WeightsDtype
     drawing: Drawing | None = None
+    pixels: np.ndarray = field(default_factory=lambda: np.arange(256, dtype=np.float32)[None])
     constants: dict[str, Constant] = field(default_factory=dict)
     structs: dict[str, Struct] = field(default_factory=dict)
 
@@ -72,9 +74,24 @@ class Values:
             else (*info.shape[: info.batch_axis], *info.shape[info.batch_axis + 1 :])
         )
 
+    def full(self, name: str) -> tuple[int, ...]:
+        """Shape of a value with all its axes, for one sample."""
+        return self.graph.node[name].output.shape
+
     def elements(self, name: str) -> int:
         """Elements of a value."""
-        return prod(self.shape(name))
+        return prod(self.full(name))
+
+    def plane(self, name: str) -> int:
+        """Elements of one channel of a value (c, h, w)."""
+        return prod(self.shape(name)[1:])
+
+    def norms(self, number: int) -> Place | None:
+        """Where the policy keeps the norms of a layer's channels, by row of the table of slices; None where it keeps none."""
+        pool = self.region.pool
+        if self.drawing is None or self.drawing.function != "medyate" or number >= len(pool):
+            return None
+        return Place(self.region.state.offset + 4 * sum(layer.in_channels for layer in pool[:number]))
 
     def value(self, name: str) -> Argument:
         """Where a value lies; parameters are constants."""
@@ -88,7 +105,7 @@ class Values:
         self.constants.setdefault(name, Constant(name, np.ascontiguousarray(values)))
         return Name(name)
 
-    def struct(self, kind: str, name: str, *fields: int) -> Address:
+    def struct(self, kind: str, name: str, *fields: Argument | str) -> Address:
         """A constant struct under ``name``."""
         self.structs.setdefault(name, Struct(kind, name, (fields,)))
         return Address(name)
@@ -156,9 +173,25 @@ class Values:
         return len(names) if node.name in self.layer_of and f"{node.layer}.weight" in self.region.trained else None
 
     def slice(self, node: Node) -> Argument | None:
-        """The trained slice of a layer, None where nothing of its weight is ever trained."""
+        """The trained input channels of a layer, None where none of its weight is ever trained."""
+        return None if node.layer in self.region.neurons else self._row(node)
+
+    def neurons(self, node: Node) -> Argument | None:
+        """The trained output neurons of a layer, None where it has none."""
+        return self._row(node) if node.layer in self.region.neurons else None
+
+    def _row(self, node: Node) -> Argument | None:
         number = self.slice_number(node)
         return None if number is None else Address(f"kt_slices[{number}]")
+
+    def keeps_input(self, node: Node) -> bool:
+        """Whether the forward pass hands what a trained layer reads to the backward pass, as a copy."""
+        return self.slice_number(node) != len(self.region.pool) and node.name not in self.made_again
+
+    @cached_property
+    def made_again(self) -> set[str]:
+        """Nodes of trained layers whose input is made again in the backward pass."""
+        return self.region.made_again
 
     def scratch(self, name: str) -> Argument:
         """A ring, or nothing where none is needed."""

@@ -69,6 +69,11 @@ class Augment:
         _check_uint8(images)
         return self._normalise(_whole(self, images))
 
+    def bytes(self, images: Tensor) -> Tensor:
+        """The same before the normalisation: uint8 ``(n, c, h, w)``, resized if they are of another size and rounded."""
+        _check_uint8(images)
+        return _whole(self, images).round().clamp(0, 255).to(torch.uint8)
+
     def _normalise(self, resized: Tensor) -> Tensor:
         mean, std = (resized.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         return resized.div_(255).sub_(mean).div_(std)

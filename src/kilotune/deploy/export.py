@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -39,7 +39,7 @@ STACK_BYTES = 2048
 class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How to make in PyTorch what was exported: ``reference/`` of an exported folder holds it with weights and plan.
 
-    arena_bytes: None where the arena is that of the plan itself.
+    arena_bytes: None where the arena is that of the plan itself. streamed: whether blocks are streamed; mean, std: of pixels.
     """
 
     model: str
@@ -50,6 +50,9 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     momentum: float
     accumulate: bool
     arena_bytes: int | None = None
+    streamed: bool = False
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
 
     @classmethod
     def read(cls, folder: Path) -> "Reference":
@@ -117,16 +120,24 @@ class Export:
         return (shape[0], shape[1], shape[2])
 
     def _program(self, momentum: float) -> tuple[Program, Drawing | None, LedgerReport, UpdatePlan]:
-        graph = without_dropout(capture(self.model, torch.zeros(1, *self._input)))
-        accounting = Accounting(accumulate=self.accumulate, optimizer=ledger_name(self.recipe))
+        recipe, graph = self.recipe, without_dropout(capture(self.model, torch.zeros(1, *self._input)))
+        accounting = Accounting(accumulate=self.accumulate, optimizer=ledger_name(recipe), streamed=recipe.streamed)
         drawing, total, plan = None, None, self.plan
         if plan is None:
-            selector = self._selector(graph, accounting)
-            plan, drawing = selector.draw(), find_drawing(selector, self.recipe.seed)
-            total = selector.worst_case.total_bytes if drawing else None
+            selector = self._selector(graph, replace(accounting, program_bytes=recipe.program))
+            plan, drawing = selector.draw(), find_drawing(selector, recipe.seed)
+            total = selector.worst_case.total_bytes - recipe.program if drawing else None
         region = lay_out(graph, plan, accounting, total)
-        program = decide(describe(self.model, region, self.weights_dtype, drawing), plan, momentum)
-        return program, drawing, region.layout.report(plan), plan
+        values = describe(self.model, region, self.weights_dtype, drawing, self._mean, self._std)
+        return decide(values, plan, momentum), drawing, region.layout.report(plan), plan
+
+    @property
+    def _mean(self) -> tuple[float, ...]:
+        return self.recipe.mean or (0.5,)
+
+    @property
+    def _std(self) -> tuple[float, ...]:
+        return self.recipe.std or (0.5,)
 
     def _selector(self, graph, accounting: Accounting) -> Selector:
         recipe = self.recipe
@@ -144,8 +155,9 @@ class Export:
             model=recipe.model or type(self.model).__name__,
             input=self._input,
             n_classes=program.classes,
-            mean=recipe.mean or (0.5,),
-            std=recipe.std or (0.5,),
+            mean=self._mean,
+            std=self._std,
+            image_dtype="uint8" if program.image_is_bytes else "float32",
             policy=recipe.policy if self.plan is None else "given plan",
             redraw="never" if drawing is None else drawing.redraw,
             seed=recipe.seed,
@@ -173,6 +185,9 @@ class Export:
             momentum,
             self.accumulate,
             program.arena_bytes,
+            recipe.streamed,
+            self._mean,
+            self._std,
         )
         (folder / "reference.json").write_bytes(msgspec.json.format(msgspec.json.encode(reference)) + b"\n")
         (folder / "plan.json").write_text(plan.to_json())

@@ -103,14 +103,24 @@ class Case:
         example = torch.zeros(1, *reference.input)
         graph = without_dropout(capture(model, example))
         optimizer = "momentum" if reference.momentum else "sgd"
-        region = lay_out(
-            graph, plan, Accounting(accumulate=reference.accumulate, optimizer=optimizer), reference.arena_bytes
-        )
-        values = describe(model, region, reference.weights_dtype)
+        accounting = Accounting(accumulate=reference.accumulate, optimizer=optimizer, streamed=reference.streamed)
+        region = lay_out(graph, plan, accounting, reference.arena_bytes)
+        values = describe(model, region, reference.weights_dtype, None, reference.mean, reference.std)
         program = decide(values, plan, reference.momentum)
         _store_in(model, values)
         step = Step(model, graph, plan, torch.float32, False)
         return cls(reference, graph, plan, values, program, step)
+
+    def images(self, n: int, draws: torch.Generator) -> tuple[torch.Tensor, np.ndarray]:
+        """Random images (n, c, h, w) as PyTorch takes them, and as the project does."""
+        shape = (n, *self.reference.input)
+        if not self.program.image_is_bytes:
+            numbers = torch.randn(shape, generator=draws)
+            return numbers, numbers.numpy()
+        taken = torch.randint(256, shape, generator=draws, dtype=torch.uint8)
+        table = torch.from_numpy(self.values.pixels)
+        channels = [table[c % len(table)][taken[:, c].long()] for c in range(shape[1])]
+        return torch.stack(channels, 1), taken.numpy()
 
 
 def _store_in(model: torch.nn.Module, values: Values) -> None:
@@ -132,7 +142,7 @@ def verify(folder: Path, compiler: str = "gcc") -> Verification:
         library = compile_library(folder / "src", Path(out), (*FAST, *PROBE), compiler)
         return compare(
             case,
-            HostProject(library, case.program.image_elements, case.program.classes, Manifest.read(folder).store_bytes),
+            HostProject.of(library, case.program, Manifest.read(folder).store_bytes),
             compiler,
         )
 
@@ -140,10 +150,10 @@ def verify(folder: Path, compiler: str = "gcc") -> Verification:
 def compare(case: Case, project: HostProject, compiler: str = "gcc", n_steps: int = N_STEPS) -> Verification:
     """One step value by value, then ``n_steps`` steps by their losses, on the same random images."""
     draws = torch.Generator().manual_seed(0)
-    images = torch.randn(_N_IMAGES, *case.reference.input, generator=draws)
+    images, taken = case.images(_N_IMAGES, draws)
     labels = torch.randint(case.program.classes, (_N_IMAGES,), generator=draws)
     found = Verification(compiler)
-    found.differences.extend(_one_step(case, project, images[:1], labels[:1]))
+    found.differences.extend(_one_step(case, project, images[:1], taken[0], labels[:1]))
     rule = case.reference
     optimizer = torch.optim.SGD(case.step.parameters(), lr=rule.learning_rate, momentum=rule.momentum)
     optimizer.step()
@@ -156,7 +166,7 @@ def compare(case: Case, project: HostProject, compiler: str = "gcc", n_steps: in
         loss.backward()
         optimizer.step()
         found.loss_torch.append(loss.item())
-        found.loss_c.append(project.train_step(image.numpy(), int(label)))
+        found.loss_c.append(project.train_step(taken[place % _N_IMAGES], int(label)))
         project.apply()
     return found
 
@@ -170,10 +180,12 @@ def difference(name: str, found: np.ndarray, expected: np.ndarray, rounding: flo
     return Difference(name, relative, float(distance.max(initial=0)) / ulp, float(distance.mean()) / ulp)
 
 
-def _one_step(case: Case, project: HostProject, image: torch.Tensor, label: torch.Tensor) -> Iterator[Difference]:
+def _one_step(
+    case: Case, project: HostProject, image: torch.Tensor, taken: np.ndarray, label: torch.Tensor
+) -> Iterator[Difference]:
     seen: dict[tuple[int, int], np.ndarray] = {}
     project.watch(lambda what, index, numbers: seen.__setitem__((what, index), numbers))
-    loss_c = project.train_step(image.numpy(), int(label))
+    loss_c = project.train_step(taken, int(label))
     project.watch(lambda what, index, numbers: None)
     values, loss = _reference_step(case, image, label)
     nodes = case.graph.nodes
@@ -199,13 +211,14 @@ def _reference_step(case: Case, image: torch.Tensor, label: torch.Tensor) -> tup
             values[node.name] = image.clone().requires_grad_()
             continue
         own = case.step._weights[node.name]
-        if isinstance(node.op, ops.Parameter):
+        if node.name in case.graph.constants:
             assert own.weight is not None
             values[node.name] = own.weight
             continue
         frozen = Weights(own.weight, own.bias, False, own.layout, False)
         values[node.name] = FORWARD[node.op.kind](node, frozen, [values[name] for name in node.inputs], 1)
-        values[node.name].retain_grad()
+        if values[node.name].requires_grad:
+            values[node.name].retain_grad()
     loss = F.cross_entropy(values[case.graph.output], label)
     loss.backward()
     return values, loss.item()

@@ -139,14 +139,16 @@ class Lance(Ranked):
         return Charge(prod(ranks), 0)
 
     def state(self, modes: Modes, batch: int, channels: int) -> int:
-        """The factors, of all channels: any of them may be drawn."""
-        return self.state_bound(modes, batch).once
+        """The factors, of all channels: any of them may be drawn; and rows of the channels' one for those that are."""
+        rank = self.of(modes.at(1, channels), modes.batch_axis)[modes.channel_axis]
+        cut = channels * rank if rank < channels < modes.channels else 0
+        return self.state_bound(modes, batch).once + cut
 
     def state_bound(self, modes: Modes, batch: int) -> Charge:
-        """The factors, once per layer."""
-        sizes = modes.at(1)
+        """The factors, once per layer; the channels' one has a row more for each that is drawn."""
+        sizes, axis = modes.at(1), modes.channel_axis
         ranks = self.of(sizes, modes.batch_axis)
-        return Charge(stored(sizes, ranks) - prod(ranks), 0)
+        return Charge(stored(sizes, ranks) - prod(ranks), ranks[axis] if ranks[axis] < sizes[axis] else 0)
 
 
 def stored(sizes: tuple[int, ...], ranks: tuple[int, ...] | list[int]) -> int:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kilotune.memory.buffer import Buffer
+from kilotune.memory.buffer import Buffer, live_bytes
 from kilotune.rng import Pcg32
 
 MOST_MOVES = 100
@@ -33,10 +33,7 @@ class Arena:
     @property
     def live(self) -> np.ndarray:
         """Bytes alive at each step (steps,); no arena can have a smaller extent."""
-        live = np.zeros(self.n_steps, dtype=np.int64)
-        for buffer in self.buffers:
-            live[buffer.first : buffer.last + 1] += buffer.nbytes
-        return live
+        return live_bytes(self.buffers, self.n_steps)
 
     @property
     def nbytes(self) -> int:
@@ -77,7 +74,7 @@ class _Packing:
         first, last = (np.array([getattr(b, name) for b in buffers], dtype=np.int64) for name in ("first", "last"))
         together = (first[:, None] <= last) & (first <= last[:, None])
         self.neighbours = [np.flatnonzero(row).tolist() for row in together]
-        bytes_at = Arena(self.buffers, (0,) * len(buffers), n_steps).live + above
+        bytes_at = live_bytes(self.buffers, n_steps) + above
         self.fullest, self.lower_bound = int(bytes_at.argmax()), int(bytes_at.max())
         self.limits = [self.lower_bound - int(above[b.first : b.last + 1].max()) for b in buffers]
 

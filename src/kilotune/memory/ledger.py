@@ -5,15 +5,19 @@ from functools import cached_property
 
 import numpy as np
 
-from kilotune.graph.backward import BackwardStep, StepGraph, check_plan
+from kilotune.graph.backward import StepGraph, check_plan
 from kilotune.graph.keeping import modes_of, ways_of
-from kilotune.graph.node import Graph
-from kilotune.graph.way import Way
+from kilotune.graph.node import Graph, Layer
+from kilotune.graph.scratch import scratch
+from kilotune.graph.way import Charge, Way
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.arena import Arena, pack
+from kilotune.memory.buffer import live_bytes
 from kilotune.memory.cost import chosen_cost, unit_cost
+from kilotune.memory.fixed import resident_kinds, trained_kinds
 from kilotune.memory.knapsack import knapsack_once
 from kilotune.memory.lifetime import Timeline
+from kilotune.memory.passing import gradient_is_whole, passing_bytes
 from kilotune.memory.streaming import stream
 from kilotune.update_plan import Axis, Keep, UpdatePlan
 
@@ -69,7 +73,6 @@ class Layout:
     graph: Graph
     accounting: Accounting
     timeline: Timeline
-    arena: Arena
     fixed_resident: dict[str, int]
     pool: tuple[str, ...]
     ways: dict[str, Way]
@@ -96,8 +99,7 @@ class Layout:
             graph,
             accounting,
             timeline,
-            pack(timeline.buffers, len(timeline.names), _expected_stack(graph, timeline, pool, accounting)),
-            _resident(graph, step_graph, accounting) | {"keeping": _classifier_state(step_graph, accounting)},
+            resident_kinds(graph, step_graph, accounting),
             pool,
             ways_of(keeps),
         )
@@ -108,17 +110,61 @@ class Layout:
         pool = plan.pool or tuple(chosen.layer for chosen in plan.channels)
         return cls.of(graph, pool, plan.biases, plan.classifier, accounting, plan.keeps)
 
+    @cached_property
+    def arena(self) -> Arena:
+        """Offsets of the fixed buffers, packed for the draws that are to be expected."""
+        return pack(self.timeline.buffers, len(self.timeline.names), self._expected_stack())
+
+    @property
+    def resident_bytes(self) -> int:
+        """What stays in every draw."""
+        return sum(self.fixed_resident.values())
+
+    @property
+    def floor_bytes(self) -> int:
+        """What no draw takes less than, however its buffers are packed; known without packing them."""
+        live = live_bytes(self.timeline.buffers, len(self.timeline.names))
+        return int(live.max(initial=0)) + self.resident_bytes
+
+    def _expected_stack(self) -> np.ndarray:
+        """Bytes above the fixed buffers at each step (steps,) if ``_EXPECTED_SHARE`` of the pool were trained."""
+        stack = np.zeros(len(self.timeline.names))
+        for name in self.pool:
+            layer = self.graph.find_layer(name)
+            born, read = self.timeline.forward_at[layer.node], self.timeline.backward_at[layer.node]
+            stack[born : read + 1] += layer.input_elements
+        return (stack * _EXPECTED_SHARE).astype(np.int64) * self.accounting.batch * self.accounting.element_bytes
+
     def stack(self, plan: UpdatePlan) -> np.ndarray:
-        """Bytes of kept channels, and of weight gradients that do not stay, at each step (steps,)."""
-        stack = self._passing.copy()
+        """Bytes of kept channels, of what keeping them needs, and of weight gradients that do not stay, at each step (steps,)."""
+        stack = self._passing + self.scratch(plan)
         for chosen in plan.channels:
             node = self.graph.find_layer(chosen.layer).node
             cost = chosen_cost(self.graph, chosen, self.ways, self.accounting.batch)
             born, read = self._span(node)
             stack[born : read + 1] += cost.kept * self.accounting.element_bytes
-            if self.accounting.layer_gradients:
+            if gradient_is_whole(self.accounting, self.timeline, node):
                 stack[read] += cost.weights * self.accounting.element_bytes
         return stack
+
+    def scratch(self, plan: UpdatePlan) -> np.ndarray:
+        """Bytes that ways of keeping need while they work on the channels of ``plan``, at each step (steps,)."""
+        elements = np.zeros(len(self.timeline.names), dtype=np.int64)
+        for chosen in plan.channels:
+            if chosen.layer in self.ways:
+                layer, n_units = self.graph.layer[chosen.layer], len(chosen.indices)
+                for step, charge in self._scratch(layer, chosen.axis, n_units):
+                    elements[step] += charge.once + n_units * charge.unit
+        return elements * self.accounting.element_bytes
+
+    def _scratch(self, layer: Layer, axis: Axis, most: int) -> list[tuple[int, Charge]]:
+        """Elements for up to ``most`` units of a layer along ``axis`` at the steps at which its way of keeping works."""
+        modes, every = modes_of(self.graph, layer), not layer.keeps_channels(axis)
+        channels = layer.in_channels if every else most
+        needs = scratch(self.ways.get(layer.name), layer, modes, self.accounting.batch, channels)
+        needs = needs.of_all(channels) if every else needs
+        steps = self.timeline.forward_at[layer.node], self.timeline.backward_at[layer.node]
+        return list(zip(steps, needs, strict=True))
 
     def _state(self, plan: UpdatePlan) -> int:
         """Elements that ways of keeping hold from one step to the next for the pool, of layers not drawn too."""
@@ -134,24 +180,16 @@ class Layout:
 
     @cached_property
     def _passing(self) -> np.ndarray:
-        """Bytes of gradients that pass in every draw, at each step (steps,): of biases and the classifier, or of one channel."""
-        passing = np.zeros(len(self.timeline.names), dtype=np.int64)
-        for step in self.timeline.step_graph.steps if not self.accounting.accumulate else ():
-            now = self.timeline.backward_at[step.node.name]
-            if self.accounting.layer_gradients:
-                passing[now] += _fixed_elements(self.graph, step)
-            else:
-                passing[now] = max(passing[now], _channel_gradient(self.graph, step, self.pool))
-        return passing * self.accounting.element_bytes
+        return passing_bytes(self.accounting, self.timeline, self.pool)
 
     def report(self, plan: UpdatePlan) -> LedgerReport:
         """The ledger of one draw in this layout."""
         costs = [chosen_cost(self.graph, chosen, self.ways) for chosen in plan.channels]
         weights = sum(cost.weights for cost in costs)
-        resident = dict(self.fixed_resident) | _trained_kinds("overlay", weights, self.accounting)
+        resident = dict(self.fixed_resident) | trained_kinds("overlay", weights, self.accounting)
         resident["policy"] = plan.state_bytes
         resident["keeping"] += self._state(plan) * self.accounting.element_bytes
-        stack = self.stack(plan)
+        stack, working = self.stack(plan), self.scratch(plan)
         occupied = self.arena.extent + stack
         peak = int(np.lexsort((self.arena.live, occupied))[-1])
         step_graph = StepGraph.of(self.graph, plan)
@@ -161,14 +199,14 @@ class Layout:
             step_graph.saved_bytes(self.accounting.batch),
             _by_layer(step_graph, self.accounting.batch),
             int(occupied[peak]) + sum(resident.values()),
-            self._composition(peak, int(stack[peak]), resident),
+            self._composition(peak, int(stack[peak] - working[peak]), int(working[peak]), resident),
             self.timeline.names[peak],
             int((self.arena.live + stack).max()) + sum(resident.values()),
             self.accounting,
         )
 
-    def _composition(self, step: int, stack: int, resident: dict[str, int]) -> dict[str, int]:
-        kinds = {"input": 0, "activation": 0, "mask": 0, "gradient": 0, "scratch": 0, "kept": stack}
+    def _composition(self, step: int, stack: int, working: int, resident: dict[str, int]) -> dict[str, int]:
+        kinds = {"input": 0, "activation": 0, "mask": 0, "gradient": 0, "scratch": working, "kept": stack}
         for buffer in self.arena.buffers:
             if buffer.first <= step <= buffer.last:
                 kinds[buffer.kind] += buffer.nbytes
@@ -207,9 +245,20 @@ class Layout:
         if axis not in self._units:
             self._units[axis] = self._unit_arrays(axis)
         cost, cost_once, numbers, numbers_once, state_once = self._units[axis]
+        working, working_once = self._worst_scratch(caps, axis)
+        numbers, numbers_once = numbers + working, numbers_once + working_once
         most = knapsack_once(numbers, cost, caps, elements, numbers_once, cost_once) + int(state_once @ (caps > 0))
         most *= self.accounting.element_bytes
-        return int((self.arena.extent + self._passing + most).max()) + sum(self.fixed_resident.values()) + state_bytes
+        return int((self.arena.extent + self._passing + most).max()) + self.resident_bytes + state_bytes
+
+    def _worst_scratch(self, caps: np.ndarray, axis: Axis) -> tuple[np.ndarray, np.ndarray]:
+        """Elements that ways of keeping need for each unit, and once, at each step (steps, layers), up to ``caps`` units."""
+        unit, once = np.zeros((2, *self._spans.shape), dtype=np.int64)
+        for column, layer in enumerate(self.graph.body):
+            if layer.name in self.ways and caps[column]:
+                for step, charge in self._scratch(layer, axis, int(caps[column])):
+                    unit[step, column], once[step, column] = charge.unit, charge.once
+        return unit, once
 
     def _unit_arrays(self, axis: Axis) -> tuple[np.ndarray, ...]:
         """Elements of a unit of each layer and those charged once: at batch 1 (layers,), and in memory (steps, layers);
@@ -221,10 +270,11 @@ class Layout:
         weight = np.array([cost.weight for cost in one])
         resident = weight * self.accounting.resident_copies + np.array([cost.state.unit for cost in many])
         numbers = resident + self._spans * np.array([cost.kept.unit for cost in many])
-        if self.accounting.layer_gradients:
-            for column, layer in enumerate(body):
-                if layer.node in self.timeline.backward_at:
-                    numbers[self.timeline.backward_at[layer.node], column] += weight[column]
+        for column, layer in enumerate(body):
+            if layer.node in self.timeline.backward_at and gradient_is_whole(
+                self.accounting, self.timeline, layer.node
+            ):
+                numbers[self.timeline.backward_at[layer.node], column] += weight[column]
         once = self._spans * np.array([cost.kept.once for cost in many])
         return (
             weight + np.array([cost.kept.unit + cost.state.unit for cost in one]),
@@ -233,58 +283,6 @@ class Layout:
             once,
             np.array([cost.state.once for cost in many]),
         )
-
-
-def _expected_stack(graph: Graph, timeline: Timeline, pool: tuple[str, ...], accounting: Accounting) -> np.ndarray:
-    """Bytes above the fixed buffers at each step (steps,) if ``_EXPECTED_SHARE`` of the pool were trained: what to pack for."""
-    stack = np.zeros(len(timeline.names))
-    for name in pool:
-        layer = graph.find_layer(name)
-        stack[timeline.forward_at[layer.node] : timeline.backward_at[layer.node] + 1] += layer.input_elements
-    return (stack * _EXPECTED_SHARE).astype(np.int64) * accounting.batch * accounting.element_bytes
-
-
-def _fixed_elements(graph: Graph, step: BackwardStep) -> int:
-    """Numbers trained at a step in every draw: a bias, the classifier's weight."""
-    if not step.bias and step.channels is None:
-        return 0
-    layer = graph.layer[step.node.layer]
-    return step.bias * layer.out_channels + (step.channels is not None) * layer.weight_elements
-
-
-def _channel_gradient(graph: Graph, step: BackwardStep, pool: tuple[str, ...]) -> int:
-    """Numbers of the largest gradient at a step that is applied as a whole: of a channel of the weight, or of a bias."""
-    layer = graph.layer.get(step.node.layer)
-    if layer is None or layer.node != step.node.name:
-        return 0
-    weight = layer.channel_weight_elements if step.channels is not None or layer.name in pool else 0
-    return max(weight, step.bias * layer.out_channels)
-
-
-def _resident(graph: Graph, step_graph: StepGraph, accounting: Accounting) -> dict[str, int]:
-    """What stays in RAM in every draw: biases and the classifier, and the program's own."""
-    elements = {"bias": 0, "classifier": 0}
-    for step in step_graph.steps:
-        kind = "classifier" if step.node.layer == graph.classifier else "bias"
-        elements[kind] += _fixed_elements(graph, step)
-    return {
-        "program": accounting.program_bytes,
-        **_trained_kinds("bias", elements["bias"], accounting),
-        **_trained_kinds("classifier", elements["classifier"], accounting),
-    }
-
-
-def _classifier_state(step_graph: StepGraph, accounting: Accounting) -> int:
-    """Bytes that the way of keeping the classifier's input holds from one step to the next."""
-    kept = (one.compressed for one in step_graph.kept if one.compressed)
-    elements = (one.way.state(one.modes, accounting.batch, one.channels) for one in kept)
-    return sum(elements) * accounting.element_bytes
-
-
-def _trained_kinds(kind: str, elements: int, accounting: Accounting) -> dict[str, int]:
-    nbytes = elements * accounting.element_bytes
-    kinds = {kind: nbytes * accounting.updates, f"{kind}_gradient": nbytes * accounting.accumulate}
-    return kinds | {f"{kind}_optimizer": nbytes * accounting.optimizer_copies}
 
 
 def _by_layer(step_graph: StepGraph, batch: int) -> dict[str, int]:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from kilotune.graph import node as ops
-from kilotune.graph.backward import BackwardStep, StepGraph, root_of
+from kilotune.graph.backward import BackwardStep, Compressed, Kept, StepGraph, root_of
 from kilotune.graph.node import Conv2d, Node
+from kilotune.graph.scratch import scratch
 from kilotune.memory.buffer import Buffer, Kind, aligned
 from kilotune.memory.gradients import Gradients, Route
 from kilotune.memory.rings import Size, is_depthwise, ring_elements, rows_in_place, turned
@@ -192,6 +193,17 @@ class Timeline:
                 if kept.form in ("compressed", "mask", "argmax"):
                     born, read = self.forward_at[kept.node], self.backward_at[kept.node]
                     yield Buffer(kept.name, aligned(kept.nbytes(self.batch)), "mask", kept.layer, born, read)
+                if kept.compressed:
+                    yield from self._compressing(kept, kept.compressed)
+
+    def _compressing(self, kept: Kept, compressed: Compressed) -> Iterator[Buffer]:
+        """What the way of keeping needs when it makes the compressed input, and when it makes gradients from it."""
+        layer, channels = self.step_graph.graph.layer[kept.layer], compressed.channels
+        needs = scratch(compressed.way, layer, compressed.modes, self.batch, channels)
+        steps = self.forward_at[kept.node], self.backward_at[kept.node]
+        for suffix, now, charge in zip(("making", "reading"), steps, needs, strict=True):
+            nbytes = (charge.once + channels * charge.unit) * self.element_bytes
+            yield Buffer(f"{kept.name}.{suffix}", nbytes, "scratch", kept.layer, now, now)
 
 
 def _step_name(direction: str, node: Node, streamed: set[str]) -> str:

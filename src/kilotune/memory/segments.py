@@ -111,24 +111,32 @@ class Block:
         """Padded rows of one middle channel that the depthwise kernel covers."""
         return ring_elements(self.depth, self.mid_hw, self.out_hw)
 
+    @property
+    def taps(self) -> int:
+        """Numbers of a filter of the depthwise convolution."""
+        return prod(self.depth.weight_shape[2:])
+
+    def function_behind(self, node: Node) -> Node | None:
+        """The activation function behind a convolution of the block."""
+        after = next(iter(self.nodes[self.nodes.index(node) + 1 :]), None)
+        return after if after is not None and isinstance(after.op, ops.Activation) else None
+
     def forward_elements(self, mode: Mode) -> int:
-        """Line buffers of the forward pass: rings of middle channels, and a row behind the depthwise convolution."""
+        """Line buffers of the forward pass: rings of middle channels; of a few, a row behind and a filter."""
         channels = self.mid if mode == "lines" else self.lanes
-        return channels * self.ring + self.lanes * self.out_hw[1]
+        return channels * self.ring + self.lanes * (self.out_hw[1] + self.taps)
 
     @property
     def backward_elements(self) -> int:
-        """Scratch of the backward pass: gradients of a few middle channels behind and before the depthwise convolution.
+        """Scratch of the backward pass: gradients of a few middle channels around the depthwise convolution, two filters.
 
-        Where rows allow, the second overwrites the first through a ring.
+        Where rows allow, the second overwrites the first through a ring; without a head it is that of the source.
         """
-        behind, before = prod(self.out_hw), prod(self.mid_hw)
-        back = turned(self.depth)
-        if back is None:
-            return self.lanes * (behind + before)
-        ring = ring_elements(back, self.out_hw, self.mid_hw)
-        in_place = behind == before and rows_in_place(back, self.out_hw, self.mid_hw)
-        return self.lanes * (behind if in_place else behind + before) + ring
+        back, behind, before = turned(self.depth), prod(self.out_hw), prod(self.mid_hw)
+        ring = 0 if back is None else ring_elements(back, self.out_hw, self.mid_hw)
+        in_place = back is not None and behind == before and rows_in_place(back, self.out_hw, self.mid_hw)
+        apart = 0 if in_place or self.head is None else before
+        return self.lanes * (behind + apart) + 2 * self.taps + ring
 
     def extra_macs(self, mode: Mode) -> int:
         """Multiply-adds of middle rows that are made more than once."""
@@ -210,7 +218,10 @@ def find_blocks(graph: Graph) -> tuple[Block, ...]:
 
 
 def chain_from_input(graph: Graph, blocks: Sequence[Block]) -> tuple[Block, ...]:
-    """The blocks that follow each other from the image on, none with a sum, each read by the next alone."""
+    """The blocks that follow each other from the image on, none with a sum, each read by the next alone.
+
+    A function behind a projection runs plainly, so nothing follows such a block.
+    """
     readers = Counter(name for node in graph.nodes for name in node.inputs)
     chain: list[Block] = []
     for block in blocks:
@@ -218,6 +229,8 @@ def chain_from_input(graph: Graph, blocks: Sequence[Block]) -> tuple[Block, ...]
         if not follows or block.residual or readers[block.source.name] != 1:
             break
         chain.append(block)
+        if block.function_behind(block.projection):
+            break
     return tuple(chain)
 
 

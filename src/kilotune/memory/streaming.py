@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kilotune.graph.backward import StepGraph
+from kilotune.graph.node import Node
+from kilotune.memory import buffer
 from kilotune.memory.lifetime import Timeline
 from kilotune.memory.segments import Block, Mode, Segment, chain_from_input, find_blocks
 
@@ -65,11 +67,7 @@ def trades(timeline: Timeline) -> tuple[Trade, ...]:
 
 def live_bytes(timeline: Timeline) -> np.ndarray:
     """Bytes alive at each step (steps,), kept channels excluded."""
-    change = np.zeros(len(timeline.names) + 1, dtype=np.int64)
-    for buffer in timeline.buffers:
-        change[buffer.first] += buffer.nbytes
-        change[buffer.last + 1] -= buffer.nbytes
-    return change.cumsum()[:-1]
+    return buffer.live_bytes(timeline.buffers, len(timeline.names))
 
 
 @dataclass(frozen=True)
@@ -129,12 +127,20 @@ class _Search:
                     yield segment
 
     def _behind(self, front: Segment | None) -> tuple[Block, ...]:
-        return tuple(block for block in self.blocks if front is None or block not in front.blocks)
+        """Blocks that can run by channels; the trained part of a wide kernel of a head cannot."""
+        return tuple(
+            block
+            for block in self.blocks
+            if (front is None or block not in front.blocks) and (block.is_pointwise or not self._is_trained(block.head))
+        )
+
+    def _is_trained(self, node: Node | None) -> bool:
+        return node is not None and node.name in self.steps
 
     def _runs_backward(self, block: Block) -> bool:
         """Whether there is a gradient of middle channels, and the kernels can pass it on."""
-        head = block.head and self.steps.get(block.head.name)
-        return block.depthwise.name in self.steps and (not head or block.is_pointwise)
+        can = block.is_pointwise or not self._is_trained(block.head)
+        return can and block.depthwise.name in self.steps and block.function_behind(block.projection) is None
 
     def _timeline(self, choice: _Choice) -> Timeline:
         forward = tuple(Segment((block,), ("channels",)) for block in choice.forward)

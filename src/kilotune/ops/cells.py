@@ -26,7 +26,7 @@ def restore_pattern(parts: Parts, place: Place, dy: Tensor) -> Tensor:
     values, numbers = parts
     height, width = place.compressed.modes.sizes[2:]
     zeros = values.new_zeros(*values.shape[:2], 4)
-    cells = zeros.scatter(2, _positions(_patterns(place, dy.device), numbers.long(), values), values)
+    cells = zeros.scatter_(2, _positions(_patterns(place, dy.device), numbers.long(), values), values)
     rows, columns = -(-height // 2), -(-width // 2)
     planes = (
         cells.view(len(values), -1, rows, columns, 2, 2).transpose(3, 4).reshape(len(values), -1, 2 * rows, 2 * columns)

@@ -130,11 +130,14 @@ def asi(x: Tensor, place: Place) -> Parts:
         before = memory.factors.get(mode)
         if before is None or before.shape != (size, rank) or before.dtype != x.dtype:
             before = torch.randn(size, rank, dtype=x.dtype, device=x.device)
-        others = [other for other in range(x.dim()) if other != mode]
-        seen = torch.tensordot(x, before, ([mode], [0]))
-        factors.append(torch.linalg.qr(torch.tensordot(x, seen, (others, list(range(len(others)))))).Q)
+        factors.append(_subspace_step(_unfold(x, mode), before))
     memory.factors = dict(enumerate(factors))
     return [project(x, factors), *factors]
+
+
+def _subspace_step(unfolded: Tensor, before: Tensor) -> Tensor:
+    """Orthonormal columns (d, r) nearer to the leading ones of ``unfolded`` (d, q) than ``before``."""
+    return torch.linalg.qr(unfolded @ (unfolded.T @ before)).Q
 
 
 def lance(x: Tensor, place: Place) -> Parts:

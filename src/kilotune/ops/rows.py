@@ -35,9 +35,10 @@ def quantise(x: Tensor, place: Place) -> Parts:
     assert isinstance(way, Quantised)
     largest = (1 << (way.bits - 1)) - 1
     rows = _rows(place.cut(x), place)
-    scale = (rows.abs().amax(1) / largest).float()
-    steps = rows / torch.where(scale > 0, scale, 1)[:, None].to(rows.dtype)
-    whole = (steps + torch.rand_like(steps)).floor_().clamp_(-largest, largest).to(torch.int8)
+    scale = torch.linalg.vector_norm(rows, torch.inf, dim=1).div_(largest).float()
+    steps = torch.where(scale > 0, scale, 1)[:, None].to(rows.dtype)
+    whole = torch.rand_like(rows).addcdiv_(rows, steps).floor_().clamp_(-largest, largest).to(torch.int8)
+    del rows
     whole = _padded(whole, 32 // way.bits)
     if way.bits == 4:
         whole = (whole[:, ::2] & 15) | (whole[:, 1::2] << 4)
@@ -51,7 +52,7 @@ def dequantise(parts: Parts, place: Place, dy: Tensor) -> Tensor:
     if place.way.name == "int4":
         # Shifting left and back again extends the sign of the low half.
         whole = torch.stack([(whole << 4) >> 4, whole >> 4], 2).flatten(1)
-    rows = whole[:, : place.compressed.modes.positions(n)].to(dy.dtype) * scale[:, None].to(dy.dtype)
+    rows = whole[:, : place.compressed.modes.positions(n)].to(dy.dtype).mul_(scale[:, None].to(dy.dtype))
     return _from_rows(rows, place, n)
 
 
@@ -59,7 +60,7 @@ def prune(x: Tensor, place: Place) -> Parts:
     """The largest values of all channels together in their order, and a bit per position (Back Razor, section 3.2)."""
     way = place.way
     assert isinstance(way, Pruned)
-    rows = _rows(place.cut(x), place)
+    rows = _rows(place.cut(x), place).contiguous()
     count = rows.shape[0] * way.values(rows.shape[1])
     mask = torch.zeros(rows.numel(), dtype=torch.bool, device=x.device)
     mask[rows.flatten().abs().topk(count, sorted=False).indices] = True

@@ -42,6 +42,7 @@ class Task:
     front: int = 0
     keeps: tuple[Keep, ...] = ()
     ledger: Ledger = "total"
+    _costs: dict[Axis, ChannelTable] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, graph: Graph, ranking: Ranking | None = None, keep: str | Mapping[str, str] | None = None) -> "Task":
@@ -72,7 +73,9 @@ class Task:
 
     def costs(self, axis: Axis) -> ChannelTable:
         """The cost of what is chosen along ``axis``, weights and inputs, whatever the ledger counts."""
-        return ChannelTable.of(self.graph, axis, self.keeps)
+        if axis not in self._costs:
+            self._costs[axis] = ChannelTable.of(self.graph, axis, self.keeps)
+        return self._costs[axis]
 
     def scores(self, metric: Metric) -> np.ndarray:
         """Score of each row of the table (layers,). Raises RankingError if the task has no ranking."""

@@ -1,6 +1,6 @@
 """From a budget to a running selection: the largest size of a policy whose every draw provably fits."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from kilotune.errors import BudgetError, KilotuneError, RunError
+from kilotune.errors import BudgetError, RunError
 from kilotune.graph.node import Graph
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.ledger import Layout, LedgerReport
 from kilotune.memory.survey import survey_report
-from kilotune.policies import POLICIES, make
+from kilotune.policies import make
+from kilotune.policies.advice import advice
 from kilotune.policies.base import PASSES, Bound, Elements, Policy, State, Task
 from kilotune.policies.ranking import Ranking
 from kilotune.rng import Pcg32
-from kilotune.units import format_bytes
 from kilotune.update_plan import Budget, Keep, Ledger, UpdatePlan
 
 WORTH = 3 / 4
@@ -84,10 +84,18 @@ class Fitting:
             return self._worst(bound).total_bytes
         return getattr(Elements.worst(self.task, bound, self.policy.axis), ledger) * self.accounting.element_bytes
 
+    def fits(self, bound: Bound, budget: Budget) -> bool:
+        """Whether no draw within ``bound`` exceeds ``budget``; where even the buffers alone do, they are not packed."""
+        return self.floor(bound, budget) <= budget.nbytes and self.count(bound, budget.ledger) <= budget.nbytes
+
+    def floor(self, bound: Bound, budget: Budget) -> int:
+        """Bytes that ``count`` is never below, quickly."""
+        return self.layout(bound).floor_bytes if budget.ledger == "total" else 0
+
     def largest(self, budget: Budget) -> int | None:
         """The largest size that fits; None if none does."""
         for run in reversed(self.policy.runs(self.task)):
-            if run and self.cost(run[0], budget) <= budget.nbytes:
+            if run and self.fits(self.bound(run[0]), budget):
                 return self._last_that_fits(run, budget)
         return None
 
@@ -96,7 +104,7 @@ class Fitting:
         low, high = 0, len(run) - 1
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.cost(run[middle], budget) <= budget.nbytes else (low, middle - 1)
+            low, high = (middle, high) if self.fits(self.bound(run[middle]), budget) else (low, middle - 1)
         return run[low]
 
     def without_front(self, budget: Budget) -> "Fitting":
@@ -107,38 +115,32 @@ class Fitting:
         sizes = self.policy.sizes(self.task)
         if budget.ledger != "total" or (len(sizes) and self.largest(budget) == sizes[-1]):
             return self
-        fronts = [replace(self, task=replace(self.task, front=front)) for front in self.policy.fronts(self.task)]
+        fronts = self.fronts()
         largest = [fitting.largest(budget) or 0 for fitting in fronts]
         return next(fitting for fitting, size in zip(fronts, largest, strict=True) if size >= WORTH * max(largest))
 
+    def fronts(self) -> list["Fitting"]:
+        """This policy without none, one, two ... of its first layers."""
+        return [replace(self, task=replace(self.task, front=front)) for front in self.policy.fronts(self.task)]
+
     def least(self, budget: Budget) -> int | None:
-        """The smallest budget, bytes of its ledger, under which anything fits; None where there is nothing to train."""
-        fronts = [replace(self, task=replace(self.task, front=front)) for front in self.policy.fronts(self.task)]
-        costs = [one.cost(run[0], budget) for one in fronts for run in self.policy.runs(one.task) if run]
-        return min(costs, default=None)
+        """The smallest budget, bytes of its ledger, under which anything fits; None where there is nothing to train.
 
-    def advice(self, budget: Budget) -> str:
-        """What to say where nothing fits: the smallest budget that would do, and the policies that fit this one."""
-        least = self.least(budget)
-        needs = "has nothing to train" if least is None else f"needs at least {format_bytes(least)}"
-        shape = "x".join(map(str, self.task.graph.input.shape[1:]))
-        others = ", ".join(self._that_fit(budget)) or "no policy does"
-        return (
-            f"policy {self.policy.name} on {self.task.graph.model} at {shape} {needs} ({budget.ledger} ledger), the budget "
-            f"is {format_bytes(budget.nbytes)}; raise the budget, use a smaller input, or a policy that fits: {others}"
-        )
+        Pools of the last layers come first: they take least, so that of most others the buffers alone take more.
+        """
+        least: int | None = None
+        for fitting in reversed(self.fronts()):
+            for bound in fitting.smallest():
+                if least is None or fitting.floor(bound, budget) < least:
+                    cost = fitting.count(bound, budget.ledger)
+                    least = cost if least is None else min(least, cost)
+        return least
 
-    def _that_fit(self, budget: Budget) -> list[str]:
-        names = []
-        for name in POLICIES:
-            other = Fitting(self.task, make(name), self.accounting, self._layouts)
-            try:
-                least = other.least(budget)
-            except KilotuneError:
-                continue
-            if least is not None and least <= budget.nbytes:
-                names.append(name)
-        return names
+    def smallest(self) -> Iterator[Bound]:
+        """What no draw exceeds at the smallest size of each run."""
+        for run in self.policy.runs(self.task):
+            if run:
+                yield self.bound(run[0])
 
 
 @dataclass
@@ -167,10 +169,16 @@ class Selector:
         """
         task = Task.of(graph, ranking, keep).counted_in(budget.ledger)
         fitting = Fitting(task, policy, accounting or Accounting()).without_front(budget)
+        selector = cls.largest(fitting, budget, seed)
+        if selector is None:
+            raise BudgetError(advice(fitting, budget))
+        return selector
+
+    @classmethod
+    def largest(cls, fitting: Fitting, budget: Budget, seed: int) -> "Selector | None":
+        """The largest selection that fits; None if none does."""
         size = fitting.largest(budget)
-        if size is None:
-            raise BudgetError(fitting.advice(budget))
-        return cls(fitting, size, Pcg32(seed))
+        return None if size is None else cls(fitting, size, Pcg32(seed))
 
     @property
     def policy(self) -> Policy:

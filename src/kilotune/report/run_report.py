@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 from kilotune.errors import RunError, TrainingError
 from kilotune.graph.capture import capture
 from kilotune.graph.node import Graph
-from kilotune.memory.accounting import Accounting
 from kilotune.memory.ledger import ledger
 from kilotune.report import plots
 from kilotune.report.breakdown import breakdown
 from kilotune.report.compare import read_runs
 from kilotune.train.checkpoint import Checkpoint
-from kilotune.train.optim import ledger_name
 from kilotune.train.record import Record
 from kilotune.train.run import Run, open_run
+from kilotune.train.selection import accounting_of
 from kilotune.units import DTYPE_BYTES
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def _report_one(name: str, path: Path, record: Record, out: Path, written: Writt
 
 def _bytes_figure(run: Run, graph: Graph, title: str) -> "Figure":
     plan = Checkpoint.read(run.folder.checkpoint).plan
-    accounting = Accounting(optimizer=ledger_name(run.record.recipe))
+    accounting = accounting_of(run.record.recipe)
     report = ledger(graph, plan, accounting=accounting)
     return plots.plot_bytes(f"{title}: last plan, batch 1", breakdown(graph, plan, accounting), report)
 

@@ -19,6 +19,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     model, weights, data: names as the command line takes them; None where Python objects were passed in.
     input: (c, h, w), or (t,) for token ids. budget: as ``units.parse_bytes`` reads it; None trains without a limit.
     options: of the policy.
+    streamed: whether the ledger counts a firmware that streams blocks (``memory.accounting``); program: bytes of its stack,
+    .data and .bss.
     keep: how trained layers keep their inputs for backward, such as "hosvd:0.8", or such texts by layer; None: exactly.
     epochs: all epochs of the run, warm-up included. accumulate: micro-batches of ``batch_size`` per optimiser step.
     redraw: "policy" as the policy's paper does it, "never", every "epoch", every "step", or every so many steps,
@@ -34,6 +36,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     input: tuple[Positive, ...] | None = None
     budget: str | int | None = None
     ledger: Ledger = "total"
+    streamed: bool = False
+    program: Count = 0
     policy: str = "medyate"
     options: dict[str, Any] = {}
     keep: str | dict[str, str] | None = None

@@ -23,6 +23,19 @@ UNLIMITED = 1 << 62
 _STEPS_BETWEEN_DRAWS = {"never": None, "epoch": inf, "step": 1}
 
 
+def accounting_of(recipe: Recipe) -> Accounting:
+    """How the ledger of a run counts: for the device, which holds one sample at a time in float32, whatever batch the host uses.
+
+    Gradients need a buffer where more than one sample makes an update.
+    """
+    return Accounting(
+        accumulate=recipe.batch_size * recipe.accumulate > 1,
+        optimizer=ledger_name(recipe),
+        streamed=recipe.streamed,
+        program_bytes=recipe.program,
+    )
+
+
 class Selection:
     """The recipe's policy at the size that fits its budget, and the plan it drew last.
 
@@ -31,11 +44,9 @@ class Selection:
 
     def __init__(self, graph: Graph, recipe: Recipe):
         budget = Budget.parse(UNLIMITED if recipe.budget is None else recipe.budget, recipe.ledger)
-        # The ledger speaks of the device, which holds one sample at a time in float32, whatever batch the host uses.
-        accounting = Accounting(optimizer=ledger_name(recipe))
         policy = make(recipe.policy, **recipe.options)
         ranking = None if recipe.ranking is None else Ranking.load(Path(recipe.ranking))
-        self._selector = Selector.fit(graph, policy, budget, recipe.seed, accounting, ranking, recipe.keep)
+        self._selector = Selector.fit(graph, policy, budget, recipe.seed, accounting_of(recipe), ranking, recipe.keep)
         rule = policy.redraw if recipe.redraw == "policy" else recipe.redraw
         self._interval = _STEPS_BETWEEN_DRAWS[rule] if isinstance(rule, str) else rule
         self.plan = self._selector.draw()

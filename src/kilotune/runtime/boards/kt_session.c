@@ -24,6 +24,9 @@ PHASE(update)
 PHASE(redraw)
 PHASE(save)
 
+/* A number that no network computes: what still has it in the end was never written. */
+#define UNTOUCHED 0x7FE5A5A5u
+
 static int32_t file;
 static uint32_t session[KT_WORDS];
 
@@ -114,6 +117,29 @@ static void train(void)
     }
 }
 
+static void paint_arena(void)
+{
+    uint32_t i;
+
+    for (i = 0; i < KT_ARENA_BYTES / 4; i++) {
+        kt_arena[i] = kt_float(UNTOUCHED);
+    }
+}
+
+/* The arena is filled from both ends: all of it but the gap in the middle that nothing ever wrote to. */
+static uint32_t arena_high_water(void)
+{
+    uint32_t low = KT_ARENA_FIXED / 4, high = low;
+
+    while (low > 0 && kt_bits(kt_arena[low - 1]) == UNTOUCHED) {
+        low--;
+    }
+    while (high < KT_ARENA_BYTES / 4 && kt_bits(kt_arena[high]) == UNTOUCHED) {
+        high++;
+    }
+    return KT_ARENA_BYTES - 4 * (high - low);
+}
+
 int main(void)
 {
     int code;
@@ -128,6 +154,7 @@ int main(void)
         kt_print("session.bin is of another project\n");
         return BAD_SESSION;
     }
+    paint_arena();
     kt_use_store(kt_external_medium());
     kt_begin_start();
     code = kt_start();
@@ -142,5 +169,6 @@ int main(void)
     check(code == KT_NO_STORE ? KT_OK : code, "save"); /* a project may have nowhere to save to */
     print_line("hash ", kt_weights_hash());
     print_line("stack ", kt_stack_high_water());
+    print_line("arena ", arena_high_water());
     return 0;
 }

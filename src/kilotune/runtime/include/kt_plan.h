@@ -18,6 +18,15 @@ static inline uint32_t kt_weight_index(const kt_layer *layer, uint32_t channel, 
     return (output * per_group + channel % per_group) * layer->kernel + tap;
 }
 
+/* Channel k of a slice alone, its gradient elsewhere. */
+static inline kt_slice kt_channel(const kt_slice *of, const kt_layer *layer, int k, float *gradient)
+{
+    const uint32_t weights = (uint32_t)k * layer->rows * layer->kernel;
+    const kt_slice one = {of->index + k, of->delta + weights, gradient, of->velocity ? of->velocity + weights : NULL,
+                          of->kept + (uint32_t)k * layer->channel_inputs, 1};
+    return one;
+}
+
 /* Append a whole weight to a commit: as it was committed, plus the deltas of the slice. */
 int kt_store_append_slice(kt_store *store, const float *committed, const kt_layer *layer, const kt_slice *slice);
 

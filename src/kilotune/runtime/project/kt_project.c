@@ -2,6 +2,7 @@
 #include "kt_project.h"
 #include "kt_kernels.h"
 #include "kt_plan.h"
+#include "kt_stream.h"
 @includes@
 
 #ifdef KT_PROBE /* a build that shows every value to whoever compares */
@@ -26,16 +27,17 @@ static uint32_t n_summed;
 static const kt_medium *medium;
 
 @state@
-float *kt_image(void) { return @image@; }
+kt_pixel *kt_image(void) { return @image@; }
 
 void kt_set_learning_rate(float rate) { rule.rate = rate; }
 
 void kt_use_store(const kt_medium *with) { medium = with; }
 
-static void load(const float *image)
+static void load(const kt_pixel *image)
 {
-    if (image != kt_image()) {
-        kt_copy(image, 0, 0, kt_image(), 0, 0, 1, 1, KT_IMAGE_ELEMENTS, 0);
+    kt_pixel *const to = kt_image();
+    for (int i = 0; i < KT_IMAGE_ELEMENTS && image != to; i++) {
+        to[i] = image[i];
     }
 }
 
@@ -46,7 +48,7 @@ int kt_start(void)
     return begin();
 }
 
-void kt_infer(const float *image, float *logits)
+void kt_infer(const kt_pixel *image, float *logits)
 {
     load(image);
 @infer@
@@ -63,7 +65,7 @@ static void backward(void)
 @backward@
 }
 
-float kt_train_step(const float *image, uint32_t label)
+float kt_train_step(const kt_pixel *image, uint32_t label)
 {
     if (label >= KT_CLASSES) {
         return (float)KT_BAD_LABEL;

@@ -6,20 +6,25 @@
 #include "kt_store.h"
 #include "kt_types.h"
 
+typedef @pixel@ kt_pixel; /* what an image (c,h,w) consists of: normalised numbers, or bytes as a camera gives them */
+
 #define KT_IMAGE_ELEMENTS @image_elements@
-#define KT_IMAGE_BYTES (4 * KT_IMAGE_ELEMENTS)
+#define KT_IMAGE_BYTES (KT_IMAGE_ELEMENTS * sizeof(kt_pixel))
 #define KT_CLASSES @classes@
 #define KT_ARENA_BYTES @arena_bytes@
+#define KT_ARENA_FIXED @fixed_bytes@ /* of these, up to where buffers reach that are the same for every draw */
 #define KT_LAYERS @n_slices@ /* layers that draws may train, the classifier among them */
 #define KT_POOL @n_pool@ /* of these, layers that the device draws from */
 
 #define KT_IDENTITY @identity@u /* of this network and plan, in the store */
 
+extern float kt_arena[KT_ARENA_BYTES / 4];
+
 /* Negative results are codes of kt_types.h. */
 int kt_start(void);                                        /* once, before everything else */
-float *kt_image(void);                                     /* where an image may be written, so that none is copied */
-void kt_infer(const float *image, float *logits);          /* logits (KT_CLASSES) */
-float kt_train_step(const float *image, uint32_t label);   /* the loss; gradients are @gradients@ */
+kt_pixel *kt_image(void);                                  /* where an image may be written, so that none is copied */
+void kt_infer(const kt_pixel *image, float *logits);       /* logits (KT_CLASSES) */
+float kt_train_step(const kt_pixel *image, uint32_t label); /* the loss; gradients are @gradients@ */
 void kt_apply(void);                                       /* changes weights by the mean of the summed gradients */
 int kt_redraw(void);                                       /* commits what was trained, draws new channels */
 int kt_save(void);                                         /* everything trained to the store */

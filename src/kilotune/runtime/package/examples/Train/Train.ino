@@ -4,7 +4,7 @@ extern "C" {
 }
 
 // Replace by your camera and your label: fills the image that the network reads next, returns its class.
-static uint32_t capture(float *image) {
+static uint32_t capture(kt_pixel *image) {
   for (uint32_t i = 0; i < KT_IMAGE_ELEMENTS; i++) {
     image[i] = 0;
   }
