@@ -11,7 +11,7 @@ import torch
 from kilotune.codegen.decide import decide, without_dropout
 from kilotune.codegen.host import HostProject, compile_objects, link
 from kilotune.codegen.project import RUNTIME, write_sources
-from kilotune.codegen.region import place
+from kilotune.codegen.region import Share, place
 from kilotune.deploy.describe import describe, lay_out
 from kilotune.errors import RunError
 from kilotune.graph.node import Dropout
@@ -66,6 +66,11 @@ class CStepper(Stepper):
 
     def _prepare(self, plan: UpdatePlan) -> None:
         """Have the present plan trained, compiling where its layers are others than before."""
+        neurons = [one.layer for one in plan.channels if one.axis == "out"]
+        if neurons:
+            raise RunError(
+                f"--backend c trains input channels, not output neurons ({', '.join(neurons)}); leave it out"
+            )
         pool = plan.pool or tuple(one.layer for one in plan.channels)
         layout = (pool, plan.biases, plan.classifier)
         if layout != self._layout:
@@ -100,7 +105,15 @@ class CStepper(Stepper):
         region, step = self._region, self._c_step
         chosen = {one.layer: one.indices for one in plan.channels}
         indices = [chosen.get(layer.name, ()) for layer in region.pool]
-        places = place([len(one) for one in indices], region.pool, region.top, region.copies, region.accumulate)
+        shares = [
+            Share(
+                len(one) * layer.channel_weight_elements,
+                len(one) * layer.channel_input_elements,
+                layer.node in region.made_again,
+            )
+            for layer, one in zip(region.pool, indices, strict=True)
+        ]
+        places = place(shares, region.top, region.copies, region.accumulate)
         self._arena[min((at.delta for at in places), default=region.top) // 4 : region.top // 4] = 0.0
         self._project.train(indices, places)
         gradients = {
