@@ -70,9 +70,8 @@ CASES = {
 
 def kilotune(*arguments: str) -> dict:
     """A command of kilotune, and its JSON."""
-    return json.loads(
-        subprocess.run(["kilotune", *arguments, "--json"], check=True, capture_output=True, text=True).stdout
-    )
+    command = [sys.executable, "-c", "from kilotune.cli.main import main; main()", *arguments, "--json"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def version(tool: str) -> str:

@@ -162,10 +162,12 @@ def draw(path: Path) -> None:
     from matplotlib import pyplot
 
     from kilotune import Budget, Selector, capture, models
+    from kilotune.memory.accounting import Accounting
     from kilotune.policies import make
 
-    graph = capture(models.create("mcunet_in1", classes=10, folded=True), torch.zeros(1, 3, 72, 72))
-    selector = Selector.fit(graph, make("medyate"), Budget.parse("256KiB"))
+    graph = capture(models.create("mcunet_in1", classes=10, folded=True), torch.zeros(1, 3, 128, 128))
+    firmware = Accounting(streamed=True, program_bytes=4096)
+    selector = Selector.fit(graph, make("medyate"), Budget.parse("256KiB"), accounting=firmware)
     plan, layout = selector.draw(), selector.layout
     report = layout.report(plan)
     steps = np.arange(len(layout.timeline.names))
@@ -175,17 +177,17 @@ def draw(path: Path) -> None:
     parts["kept channels"] = layout.stack(plan)
     parts["free below the stack"] = layout.arena.extent - layout.arena.live
     resident = {k: v for k, v in report.by_kind.items() if v and k not in (*KINDS, "kept", "fragmentation")}
-    parts = {"trained weights, their gradients, stored norms": np.full(len(steps), sum(resident.values())), **parts}
+    parts = {"trained weights, gradients, norms, program": np.full(len(steps), sum(resident.values())), **parts}
     parts = {name: values for name, values in parts.items() if values.any()}
-    figure, axes = pyplot.subplots(figsize=(9, 3.4), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(11, 3.4), layout="constrained")
     axes.stackplot(steps, *(values / 1024 for values in parts.values()), labels=list(parts), step="post")
     axes.axhline(256, color="black", linestyle="--", linewidth=1)
     axes.text(len(steps) - 1, 258, "budget 256 KiB", ha="right", va="bottom")
     axes.axvline(layout.timeline.loss_at, color="gray", linewidth=1)
     axes.text(layout.timeline.loss_at, 180, " loss", color="gray")
     axes.set(xlabel="operation (forward, loss, backward)", ylabel="KiB of RAM", ylim=(0, 290), xlim=(0, len(steps) - 1))
-    axes.set_title("One training step of MCUNet-in1 on 72x72 images, MeDyate: worst case of every draw below the line")
-    axes.legend(loc="upper right", bbox_to_anchor=(1, 0.88), fontsize=8)
+    axes.set_title("A training step of MCUNet-in1 at 128x128, streamed, MeDyate: the worst of all draws below the line")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110)
 

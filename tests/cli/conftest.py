@@ -28,12 +28,14 @@ def perceptron(classes=3):
 
 def wide(classes=3):
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 48, 1), nn.ReLU6(), nn.Conv2d(48, 48, 3, padding=1, groups=48),
-        nn.ReLU6(), nn.Conv2d(48, 4, 1), nn.Conv2d(4, 8, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes),
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(4, 48, 1), nn.ReLU6(), nn.Conv2d(48, 48, 3, padding=1, groups=48), nn.ReLU6(), nn.Conv2d(48, 4, 1),
+        nn.Conv2d(4, 8, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes),
     )
 
-def gelu(classes=3):
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(144, classes))
+def wide(classes=3):
+    convolutions = [nn.Conv2d(1, 4, 13, padding=6), nn.ReLU(), nn.Conv2d(4, 4, 13, padding=6)]
+    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(256, classes))
 
 class Odd(nn.Module):
     def __init__(self):

@@ -12,6 +12,7 @@ KEYS = {
     "board",
     "ram_limit_bytes",
     "arena_bytes",
+    "arena_high_water_bytes",
     "stack_high_water_bytes",
     "data_bytes",
     "bss_bytes",
@@ -48,6 +49,7 @@ def test_json_has_the_stable_keys(kilotune, small):
     assert result["instructions"].keys() >= {"forward", "step"}
     assert len(result["loss"]) == 120
     assert result["accuracy_before"] < result["accuracy_after"]
+    assert result["arena_high_water_bytes"] == result["arena_bytes"]
     assert result["ram_bytes"] == result["data_bytes"] + result["bss_bytes"] + result["stack_bytes"]
     assert result["ram_bytes"] <= result["ram_limit_bytes"] == 16 * 1024
 
@@ -82,6 +84,23 @@ def test_bad_input(kilotune, small, monkeypatch):
     assert "kilotune.json is damaged" in refused()
     (small / "kilotune.json").unlink()
     assert "is not an exported project" in refused()
+
+
+def test_nothing_is_left_behind(kilotune, small):
+    """Of an emulator that takes too long, and of a firmware that gives up: one line, the folder as it was."""
+    needs("mps2-an386")
+    source = small / "src" / "project.c"
+    before, text = sorted(small.rglob("*")), source.read_text()
+    for wrong, says in {
+        'for (;;) { __asm__ volatile(""); }': "the firmware did not finish within 1 seconds; give more time, or fewer samples",
+        "return KT_CORRUPT_STORE;": "start of the firmware failed: the weight store is corrupt, no commit of it is intact",
+    }.items():
+        source.write_text(text.replace("int kt_start(void) { return 0; }", f"int kt_start(void) {{ {wrong} }}"))
+        called = kilotune("emulate", str(small), "--data", "data.npz", "--timeout", "1")
+        assert (called.code, called.stdout) == (1, "")
+        assert says in called.stderr.splitlines()[-1]
+    assert sorted(small.rglob("*")) == before
+    assert sorted(path.name for path in Path().iterdir()) == ["data.npz", "exported"]
 
 
 def test_missing_tool_comes_with_its_package(kilotune, small, monkeypatch):

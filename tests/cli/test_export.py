@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kilotune.update_plan import ChannelSet, Keep, UpdatePlan
 from tests.cli.conftest import MODEL
 
 EXPORT = ("export", MODEL, "--input", "1x8x8", "--budget", "8KiB")
@@ -76,9 +77,51 @@ def test_the_reference_is_plain_data(folder, kilotune):
 
 
 def test_all_operations_without_a_kernel_are_told(folder, kilotune):
-    called = kilotune("export", "cli_network:gelu", "--input", "1x8x8", "--budget", "64KiB", "--out", "firmware")
+    called = kilotune("export", "cli_network:wide", "--input", "1x8x8", "--budget", "1MiB", "--out", "firmware")
     assert called.code == 1
     assert (
-        "has 1 operations that cannot become C:\n  activation -> 4x6x6 in 1: there is no kernel for gelu"
-        in called.stderr
+        "has 2 operations that cannot become C:\n  conv2d -> 4x8x8 in 0: kernels are at most 11 wide\n" in called.stderr
     )
+    assert "  conv2d -> 4x8x8 in 2: kernels are at most 11 wide\n" in called.stderr
+    assert not Path("firmware").exists()
+
+
+def plan_of(*sets: ChannelSet, **rest) -> str:
+    Path("plan.json").write_text(UpdatePlan(sets, **rest).to_json())
+    return "plan.json"
+
+
+def test_a_plan_of_another_network_is_refused(folder, kilotune):
+    def refused(plan: str) -> str:
+        called = kilotune(*EXPORT, "--out", "firmware", "--plan", plan)
+        assert (called.code, called.stdout) == (1, "")
+        assert not Path("firmware").exists()
+        return called.stderr.splitlines()[-1]
+
+    assert "has no layer 'conv9'; its layers are 0, 3, 7" in refused(plan_of(ChannelSet("conv9", "in", (0,))))
+    assert "has no layer 'conv9'; its layers are 0, 3, 7" in refused(plan_of(ChannelSet("conv9", "out", (0,))))
+    assert "3 has 6 channels on axis 'in', the plan asks for channel 6" in refused(plan_of(ChannelSet("3", "in", (6,))))
+    kept = plan_of(ChannelSet("3", "in", (1,)), keeps=(Keep("3", "int8"),))
+    assert "3: inputs cannot be kept compressed on a device" in refused(kept)
+    assert "cannot read the plan no.json: No such file" in refused("no.json")
+    assert "data.npz: this is not an update plan" in refused("data.npz")
+
+
+def test_output_neurons(folder, kilotune, needs_compilers):
+    """A plan trains them; a policy that draws them anew is refused, with the way out."""
+    plan = plan_of(ChannelSet("3", "out", (1, 5)), biases=("3",))
+    result = kilotune(*EXPORT, "--plan", plan, "--out", "firmware", "--json").json
+    ledger = kilotune("ledger", MODEL, plan, "--input", "1x8x8", "--json").json
+    assert result["arena_bytes"] == ledger["total"]["bytes"]
+    assert kilotune("verify", "firmware", "--compiler", "gcc", "--json").json["ok"]
+    called = kilotune(*EXPORT, "--policy", "random_neurons", "--out", "drawn")
+    assert called.code == 1
+    assert "are exported with their choice, one choice of any other with --plan" in called.stderr
+
+
+def test_verify_names_the_package_of_a_missing_compiler(folder, kilotune, monkeypatch):
+    assert kilotune(*EXPORT, "--out", "firmware").code == 0
+    monkeypatch.setenv("PATH", "")
+    called = kilotune("verify", "firmware")
+    assert (called.code, called.stdout) == (1, "")
+    assert "gcc is not installed; on Debian: apt-get install gcc" in called.stderr

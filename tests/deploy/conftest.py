@@ -76,6 +76,45 @@ def _inverted(c: int, mid: int, o: int, kernel: int, stride: int) -> list[nn.Mod
     return [first, norms[0], nn.ReLU(), depthwise, norms[1], nn.ReLU6(), last, norms[2]]
 
 
+class TinyVit(nn.Module):
+    """Patches, a class token, positions, an encoder of two blocks whose norms come first, and a head on the class token."""
+
+    def __init__(self, classes: int = 4):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 12, 4, stride=4)
+        self.token, self.position = nn.Parameter(torch.randn(1, 1, 12)), nn.Parameter(torch.randn(1, 17, 12))
+        layer = nn.TransformerEncoderLayer(12, 2, 24, 0.1, "gelu", batch_first=True, norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, nn.LayerNorm(12), enable_nested_tensor=False)
+        self.head = nn.Linear(12, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(x.shape[0], -1, -1), tokens], 1) + self.position
+        return self.head(self.encoder(tokens)[:, 0])
+
+
+class Windows(nn.Module):
+    """Attention in windows that are shifted, with a bias of relative positions: what Swin is made of."""
+
+    def __init__(self, classes: int = 4):
+        super().__init__()
+        self.patches, self.norm = nn.Conv2d(3, 8, 2, stride=2), nn.LayerNorm(8)
+        self.qkv, self.proj, self.bias = nn.Linear(8, 24), nn.Linear(8, 8), nn.Parameter(torch.randn(2, 16, 16))
+        self.mlp = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 16), nn.GELU("tanh"), nn.Linear(16, 8))
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patches(x).permute(0, 2, 3, 1)
+        y = self.norm(x).roll((-1, -2), (1, 2))
+        y = y.view(-1, 2, 4, 2, 4, 8).permute(0, 1, 3, 2, 4, 5).reshape(-1, 16, 8)
+        q, k, v = self.qkv(y).view(-1, 16, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = (q * 0.5) @ k.transpose(-2, -1) + self.bias
+        y = self.proj((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+        y = y.view(-1, 2, 2, 4, 4, 8).permute(0, 1, 3, 2, 4, 5).reshape(-1, 8, 8, 8).roll((1, 2), (1, 2))
+        x = x + y
+        return self.head((x + self.mlp(x)).mean((1, 2)))
+
+
 @pytest.fixture(scope="session")
 def runtime_objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Object files of the runtime."""

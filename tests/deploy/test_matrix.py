@@ -1,7 +1,8 @@
-"""Three networks, a plan that stays and a policy that draws on the device: the same bits from gcc, clang and the board within its
+"""Four networks, a plan that stays and a policy that draws on the device: the same bits from gcc, clang and the board within its
 RAM, nothing undefined, and an arena that is used to its last byte and no further."""
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +30,7 @@ from kilotune.deploy.export import Export
 from kilotune.errors import BudgetError, EmulatorError
 from kilotune.train.recipe import Recipe
 from tests.codegen.conftest import needs
-from tests.deploy.conftest import BlockNet, SqueezeNet
+from tests.deploy.conftest import BlockNet, SqueezeNet, TinyVit
 from tests.oracles.networks import randomise
 
 M4F = "mps2-an386"
@@ -55,6 +56,7 @@ NETWORKS = {
     ),
     "mcunet streamed": Case(lambda: models.create("mcunet_in1", classes=4), (3, 64, 64), "112KiB", "float16", True),
     "user streamed": Case(BlockNet, (3, 32, 32), "24KiB", "float32", True),
+    "vit": Case(TinyVit, (3, 16, 16), "24KiB", "float32"),
 }
 
 
@@ -169,3 +171,30 @@ def test_one_byte_too_few(tmp_path):
     source.write_text(source.read_text().replace("    n_summed++;", stray, 1))
     with pytest.raises(EmulatorError, match="the firmware faulted: access to address 0x2"):
         emulate(project, board, needed, session("user", DYNAMIC))
+
+
+@pytest.mark.parametrize("name", ["stm32f746", "stm32h743"])
+def test_the_folder_builds_alone(tmp_path, name):
+    """One make, for a board that is compiled only; in its link map the arena has its bytes in RAM, weights are in flash."""
+    needs(name)
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    folder, board = tmp_path / "project", BOARDS[name]
+    manifest = export("user", DYNAMIC, folder)
+    ram = manifest.ram_bytes + SESSION_BYTES
+    done = subprocess.run(
+        ["make", "-C", folder, f"BOARD={name}", f"RAM={ram}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    link_map = (folder / "build" / f"{name}.map").read_text()
+    sections = {
+        section: (int(address, 16), int(nbytes, 16))
+        for section, address, nbytes in re.findall(r"^ (\.\S+)\s+(0x\w+)\s+(0x\w+) ", link_map, re.MULTILINE)
+    }
+    address, nbytes = sections[".bss.kt_arena"]
+    assert nbytes == manifest.arena_bytes
+    assert board.ram.origin <= address < address + nbytes <= board.ram.origin + ram
+    weights = {section: place for section, place in sections.items() if section.startswith(".rodata.weight")}
+    assert sum(nbytes for _, nbytes in weights.values()) > 0.8 * manifest.flash_bytes
+    flash_end = board.flash.origin + board.flash.nbytes
+    assert all(board.flash.origin <= address < address + nbytes < flash_end for address, nbytes in weights.values())

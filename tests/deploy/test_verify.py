@@ -12,7 +12,7 @@ from kilotune.deploy.export import Reference
 from kilotune.deploy.verify import VALUE_TOLERANCE, Case, compare, difference
 from kilotune.graph.capture import capture
 from kilotune.update_plan import ChannelSet, UpdatePlan
-from tests.deploy.conftest import SqueezeNet
+from tests.deploy.conftest import SqueezeNet, TinyVit, Windows
 from tests.oracles.networks import randomise
 
 # Model, input, learning rate: deep networks with random weights amplify every change, and every rounding, a thousandfold.
@@ -20,29 +20,42 @@ NETWORKS = {
     "mcunet": (lambda: models.create("mcunet_in1", classes=4), (3, 48, 48), 1e-7),
     "mobilenet_v2": (lambda: models.create("mobilenet_v2_w0.35", classes=4), (3, 32, 32), 1e-5),
     "user": (SqueezeNet, (3, 16, 16), 1e-2),
+    "vit": (TinyVit, (3, 16, 16), 1e-2),
+    "windows": (Windows, (3, 16, 16), 1e-2),
 }
 
 
-def make_case(name, dtype="float32", momentum=0.0, accumulate=True, every=3):
-    """A case that trains every third input channel of every layer, and the biases of the second half."""
+def make_case(name, dtype="float32", momentum=0.0, accumulate=True, axes=("in",)):
+    """A case that trains every third input channel of every layer (output neuron, if ``axes`` says so for it), and the biases of
+    the second half."""
     torch.manual_seed(0)
     build, shape, rate = NETWORKS[name]
     model = randomise(build().eval())
     graph = without_dropout(capture(model, torch.zeros(1, *shape)))
     head = model.get_parameter(graph.weighted(graph.classifier).weight)
     head.data /= model(torch.randn(8, *shape)).abs().max()  # logits of about 1: a training that does not explode
-    sets = tuple(ChannelSet(layer.name, "in", tuple(range(0, layer.in_channels, every))) for layer in graph.body)
+    sets = tuple(every_third(layer, axes[place % len(axes)]) for place, layer in enumerate(graph.body))
     biases = tuple(layer.name for layer in graph.body[len(graph.body) // 2 :] if layer.has_bias)
     reference = Reference(name, 4, shape, dtype, rate, momentum, accumulate)
     return Case.of(model, reference, UpdatePlan(sets, biases))
+
+
+def every_third(layer, axis):
+    return ChannelSet(layer.name, axis, tuple(range(0, layer.in_channels if axis == "in" else layer.out_channels, 3)))
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
     [
         ("user", {}),
+        ("user", {"axes": ("out",), "momentum": 0.9}),
+        ("user", {"axes": ("in", "out"), "dtype": "int8", "accumulate": False}),
         ("user", {"dtype": "float16", "momentum": 0.9}),
         ("user", {"dtype": "int8", "accumulate": False}),
+        ("vit", {}),
+        ("vit", {"axes": ("in", "out"), "accumulate": False, "momentum": 0.9}),
+        ("windows", {"dtype": "int8", "accumulate": False}),
+        ("windows", {"axes": ("out",)}),
         ("mcunet", {"accumulate": False}),
         ("mobilenet_v2", {"dtype": "int8"}),
     ],

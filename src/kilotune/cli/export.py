@@ -87,14 +87,14 @@ def _of_model(
     name: str, classes: int | None, fields: dict[str, Any], plan: Path | None, weights_dtype: Any, accumulate: bool
 ) -> "Export":
     from kilotune import models
+    from kilotune.cli.ledger import read_plan
     from kilotune.cli.network import PAPER_SIDE
     from kilotune.deploy.export import Export
     from kilotune.train.recipe import Recipe
-    from kilotune.update_plan import UpdatePlan
 
     loaded = models.load(name, fields["weights"], classes, fields["seed"])
     side = loaded.resolution or PAPER_SIDE
     fields["input"] = fields["input"] or (3, side, side)
     recipe = Recipe.of(model=name, mean=(loaded.mean,), std=(loaded.std,), **fields)
-    given = None if plan is None else UpdatePlan.from_json(plan.read_bytes())
+    given = None if plan is None else read_plan(plan)
     return Export(loaded.model, recipe, weights_dtype, accumulate, given)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 
+from kilotune.codegen import neurons, tokens
 from kilotune.codegen.forward import (
     averaged,
     broadcast,
@@ -46,7 +47,11 @@ def input_gradients(v: Values, step: BackwardStep) -> Calls:
             yield Call("kt_copy", (v.region.buffer(arrival.held), 0, 0, at, 0, 0, 1, 1, n, 0))
         if not _is_passed_on(step.node, arrival, route.arriving):
             target = Target(arrival.value, position, at, int(arrival.held is not None))
-            yield from _BACKWARD[step.node.op.kind](v, step.node, dy, target)
+            if step.node.op.kind in tokens.BACKWARD:
+                yield from tokens.BACKWARD[step.node.op.kind](v, step.node, dy, position, at, target.add)
+            else:
+                yield from _BACKWARD[step.node.op.kind](v, step.node, dy, target)
+            yield from neurons.input_gradient(v, step.node, dy, at)
 
 
 def _is_passed_on(node: Node, arrival: Arrival, arriving: str) -> bool:
@@ -97,6 +102,9 @@ def _activation(v: Values, node: Node, dy: Argument, to: Target) -> Calls:
 
 
 def _add(v: Values, node: Node, dy: Argument, to: Target) -> Calls:
+    if v.elements(to.value) != v.elements(node.name):
+        yield from tokens.add_repeated_grad(v, node, to.value, dy, to.at, to.add)
+        return
     yield Call("kt_copy", (dy, 0, 0, to.at, 0, 0, 1, 1, v.elements(to.value), to.add))
 
 
@@ -123,8 +131,10 @@ def _batch_norm(v: Values, node: Node, dy: Argument, to: Target) -> Calls:
 
 def _mean(v: Values, node: Node, dy: Argument, to: Target) -> Calls:
     found = averaged(v, node)
-    if found is not None:
-        yield Call("kt_mean_grad", (dy, to.at, *found, to.add))
+    if found is not None and found[2] == 1:
+        yield Call("kt_mean_grad", (dy, to.at, *found[:2], to.add))
+    elif found is not None:
+        yield Call("kt_mean_rows_grad", (dy, to.at, *found, to.add))
     else:
         yield Call("kt_adaptive_avg_pool_grad", (v.pooling(node), dy, to.at, to.add))
 
@@ -182,7 +192,9 @@ _BACKWARD: dict[str, Callable[[Values, Node, Argument, Target], Calls]] = {
 def weight_gradient(v: Values, node: Node, piece: Argument, dy: Argument) -> Calls:
     """Gradient of a trained slice, added to what is in it."""
     scale = v.weight_scale(node)
-    if isinstance(node.op, ops.Linear):
+    if v.neurons(node) is not None:
+        yield from neurons.weight_gradient(v, node, dy)
+    elif isinstance(node.op, ops.Linear):
         _, o = linear_shape(node)
         yield Call("kt_linear_weight_grad", (piece, dy, scale, v.elements(node.name) // o, o))
     else:

@@ -52,6 +52,11 @@ class Drawing:
         return int(self.channels.sum())
 
     @property
+    def present_bytes(self) -> int:
+        """A draw and its generator, as they are committed."""
+        return present_bytes(len(self.layers), self.max_channels)
+
+    @property
     def scratch_bytes(self) -> int:
         """What a draw needs while it lasts, as promised in ``kt_policy.h``."""
         n = self.n_channels
@@ -67,6 +72,11 @@ class Drawing:
         )
 
 
+def present_bytes(n_layers: int, n_channels: int) -> int:
+    """A draw of up to ``n_channels`` of ``n_layers`` layers, and its generator, as they are committed."""
+    return -(-(24 + 2 * (n_layers + n_channels)) // 8) * 8
+
+
 def find_drawing(selector: Selector, seed: int) -> Drawing | None:
     """How the device draws as ``selector``, started with ``seed``, does; None for a policy that chooses once.
 
@@ -77,7 +87,8 @@ def find_drawing(selector: Selector, seed: int) -> Drawing | None:
         return None
     if table.axis != "in" or table.once.any():
         raise ExportError(
-            "the device draws input channels that are kept as they are; output neurons and compressed inputs it cannot"
+            "the device draws input channels that are kept as they are; output neurons and compressed inputs it cannot draw, "
+            "only train: export one choice of them with --plan"
         )
     caps = np.array(selector.fitting.bound(selector.size).caps)
     rows = np.flatnonzero(caps)
@@ -99,7 +110,7 @@ def _function(policy: object) -> str:
     raise ExportError(
         f"policy {policy!r} cannot draw on a device; those that can are random, trady and medyate, not boosted, and dgsu "
         f"without turns, its traversal {' or '.join(_DGSU)}; "
-        "policies that choose once are exported with their choice"
+        "policies that choose once are exported with their choice, one choice of any other with --plan"
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from math import prod
 
+from kilotune.codegen import tokens
 from kilotune.codegen.program import Argument, Call, Place
 from kilotune.codegen.values import NOTHING, Values
 from kilotune.graph import node as ops
@@ -11,7 +12,7 @@ from kilotune.memory.rings import is_depthwise
 
 MAX_KERNEL = 11
 """``KT_MAX_KERNEL``."""
-SMOOTH = ("sigmoid", "tanh", "silu", "hardswish")
+SMOOTH = ("sigmoid", "tanh", "silu", "hardswish", "gelu", "gelu_tanh")
 MASKED = ("relu", "relu6", "hardsigmoid", "leaky_relu")
 
 Calls = Iterator[Call]
@@ -28,7 +29,7 @@ def is_pointwise(node: Node) -> bool:
 def _conv2d(v: Values, node: Node, keeping: bool) -> Calls:
     x, y, geometry, piece = v.value(node.inputs[0]), v.value(node.name), v.convolution(node), v.slice(node)
     weight, scale = v.weight(node)
-    if keeping and piece is not None and v.slice_number(node) != len(v.region.pool):
+    if keeping and piece is not None and v.keeps_input(node):
         yield Call("kt_keep_channels", (x, piece, v.plane(node.inputs[0])))
     arguments = (geometry, x, weight, scale, v.bias(node), piece or NOTHING, y)
     if is_depthwise(node):
@@ -40,7 +41,7 @@ def _conv2d(v: Values, node: Node, keeping: bool) -> Calls:
 def _linear(v: Values, node: Node, keeping: bool) -> Calls:
     (c, o), piece = linear_shape(node), v.slice(node)
     x, y, n = v.value(node.inputs[0]), v.value(node.name), v.elements(node.name) // o
-    if keeping and piece is not None and v.slice_number(node) != len(v.region.pool):
+    if keeping and piece is not None and v.keeps_input(node):
         yield Call("kt_keep_features", (x, piece, n, c))
     yield Call(f"kt_linear_{v.suffix(node)}", (x, *v.weight(node), v.bias(node), y, n, c, o))
     if piece is not None:
@@ -69,6 +70,10 @@ def _activation(v: Values, node: Node, keeping: bool) -> Calls:
 
 def _add(v: Values, node: Node, keeping: bool) -> Calls:
     a, b = node.inputs
+    repeated = tokens.repeated_operand(v, node)
+    if repeated is not None:
+        yield from tokens.add_repeated(v, node, *repeated)
+        return
     yield Call("kt_add", (v.value(a), v.value(b), v.value(node.name), v.elements(node.name)))
 
 
@@ -76,8 +81,8 @@ def broadcast(v: Values, node: Node) -> tuple[str, str, int] | None:
     """(wide, narrow, n) of a product in which each element of narrow meets n of wide; None if it is not of that form."""
     a, b = node.inputs
     for wide, narrow in ((a, b), (b, a)):
-        shape, other = v.shape(wide), v.shape(narrow)
-        if shape == v.shape(node.name) and len(shape) == len(other):
+        shape, other = v.full(wide), v.full(narrow)
+        if shape == v.full(node.name) and len(shape) == len(other):
             same = next((i for i, (m, n) in enumerate(zip(shape, other, strict=True)) if m != n), len(shape))
             if all(n == 1 for n in other[same:]):
                 return wide, narrow, prod(shape[same:])
@@ -105,20 +110,23 @@ def _batch_norm(v: Values, node: Node, keeping: bool) -> Calls:
     )
 
 
-def averaged(v: Values, node: Node) -> tuple[int, int] | None:
-    """(m, n) where the node is the mean over the last n of m n elements, else None."""
-    shape, op = v.shape(node.inputs[0]), node.op
+def averaged(v: Values, node: Node) -> tuple[int, int, int] | None:
+    """(m, n, inner) where the node is the mean of m n inner elements over n, else None."""
+    shape, op = v.full(node.inputs[0]), node.op
     if isinstance(op, ops.Mean):
-        axes = tuple(axis - 1 for axis in op.axes)
-        return (prod(shape[: axes[0]]), prod(shape[axes[0] :])) if axes == tuple(range(axes[0], len(shape))) else None
+        first, last = op.axes[0], op.axes[-1] + 1
+        sizes = prod(shape[:first]), prod(shape[first:last]), prod(shape[last:])
+        return sizes if op.axes == tuple(range(first, last)) else None
     whole = isinstance(op, ops.AdaptiveAvgPool) and op.output_size == (1, 1)
-    return (prod(shape[:-2]), prod(shape[-2:])) if whole else None
+    return (prod(shape[:-2]), prod(shape[-2:]), 1) if whole else None
 
 
 def _mean(v: Values, node: Node, keeping: bool) -> Calls:
     found = averaged(v, node)
-    if found is not None:
-        yield Call("kt_mean", (v.value(node.inputs[0]), v.value(node.name), *found))
+    if found is not None and found[2] == 1:
+        yield Call("kt_mean", (v.value(node.inputs[0]), v.value(node.name), *found[:2]))
+    elif found is not None:
+        yield Call("kt_mean_rows", (v.value(node.inputs[0]), v.value(node.name), *found))
     else:
         yield Call("kt_adaptive_avg_pool", (v.pooling(node), v.value(node.inputs[0]), v.value(node.name)))
 
@@ -136,7 +144,7 @@ def _max_pool(v: Values, node: Node, keeping: bool) -> Calls:
 
 def part(v: Values, whole: str, axis: int, start: int, step: int, size: int) -> tuple[int, int, int, int, int, int]:
     """(first element, outer step, middle step, outer, middle, inner) of ``whole[start::step]`` along ``axis``, ``size`` long."""
-    shape = v.shape(whole)
+    shape = v.full(whole)
     outer, inner = prod(shape[:axis]), prod(shape[axis + 1 :])
     return start * inner, shape[axis] * inner, step * inner, outer, size, inner
 
@@ -144,9 +152,9 @@ def part(v: Values, whole: str, axis: int, start: int, step: int, size: int) -> 
 def concatenated(v: Values, node: Node) -> Iterator[tuple[str, tuple[int, int, int, int, int, int]]]:
     """Each input with the part of the output that it is."""
     assert isinstance(node.op, ops.Concat)
-    axis, start = node.op.axis - 1, 0
+    axis, start = node.op.axis, 0
     for name in node.inputs:
-        size = v.shape(name)[axis]
+        size = v.full(name)[axis]
         yield name, part(v, node.name, axis, start, 1, size)
         start += size
 
@@ -155,7 +163,7 @@ def sliced(v: Values, node: Node) -> tuple[int, int, int, int, int, int]:
     """The part of the input that the node takes."""
     op = node.op
     assert isinstance(op, ops.Slice)
-    return part(v, node.inputs[0], op.axis - 1, op.start, op.step, v.shape(node.name)[op.axis - 1])
+    return part(v, node.inputs[0], op.axis, op.start, op.step, v.full(node.name)[op.axis])
 
 
 def moved(at: Argument, elements: int) -> Argument:
@@ -216,7 +224,9 @@ FORWARD: dict[str, Callable[[Values, Node, bool], Calls]] = {
     "concat": _concat,
     "slice": _slice,
     "pad": _pad,
+    **tokens.FORWARD,
 }
+_OF_IMAGES = ops.Conv2d | ops.MaxPool | ops.AvgPool | ops.AdaptiveAvgPool | ops.Pad | ops.BatchNorm
 
 
 def problem(v: Values, node: Node) -> str | None:
@@ -224,23 +234,21 @@ def problem(v: Values, node: Node) -> str | None:
     op = node.op
     if op.kind not in FORWARD:
         return "there is no kernel for it"
-    shapes = [v.shape(name) for name in node.inputs]
-    if isinstance(op, ops.Activation) and op.function not in (*SMOOTH, *MASKED):
-        return f"there is no kernel for {op.function}; use SiLU or hard-swish"
+    shapes = [v.full(name) for name in node.inputs]
     if isinstance(op, ops.Conv2d) and max(op.weight_shape[2:]) > MAX_KERNEL:
         return f"kernels are at most {MAX_KERNEL} wide"
-    if isinstance(op, ops.Add) and len(set(shapes)) > 1:
-        return f"sums of different shapes {shapes}; give both the same"
+    sizes = {v.elements(name) for name in (node.name, *node.inputs)}
+    if isinstance(op, ops.Add) and len(sizes) > 1 and tokens.repeated_operand(v, node) is None:
+        return f"sums of different shapes {shapes}; one of them must have the shape of the sum"
     if isinstance(op, ops.Mul) and broadcast(v, node) is None:
         return f"products of shapes {shapes}; the smaller one must be 1 from some axis on"
     if isinstance(op, ops.Mean) and averaged(v, node) is None:
-        return "means are over the last axes, all of them from some axis on"
-    wrong_axis = isinstance(op, ops.Concat | ops.Slice) and op.axis < 1
-    if wrong_axis or any(v.graph.node[name].output.batch_axis not in (0, None) for name in (node.name, *node.inputs)):
+        return "means are over axes that follow each other"
+    if isinstance(op, _OF_IMAGES) and (node.output.batch_axis, shapes[0][0]) != (0, 1):
         return "the batch must be the first axis"
     if isinstance(op, ops.Pad) and op.behind:
         return "padding is of the last two axes"
-    return None
+    return tokens.problem(v, node)
 
 
-assert set(ACTIVATION_KEEPS) >= {*SMOOTH, *MASKED}
+assert set(ACTIVATION_KEEPS) == {*SMOOTH, *MASKED}

@@ -24,30 +24,46 @@ class SlicePlace(NamedTuple):
     kept: int
 
 
-def place(counts: Sequence[int], layers: Sequence[Layer], top: int, copies: int, accumulate: bool) -> list[SlicePlace]:
-    """Where the slices of a draw with ``counts`` input channels of each layer lie below ``top``. Twin of ``kt_place``."""
-    weights = [n * layer.channel_weight_elements * _FLOAT_BYTES for n, layer in zip(counts, layers, strict=True)]
+class Share(NamedTuple):
+    """What a layer takes of the slices, elements: trained weights, and its input from forward to backward.
+
+    again: the input is there in the backward step only, above those of the layers before.
+    """
+
+    weights: int
+    kept: int
+    again: bool = False
+
+
+def place(shares: Sequence[Share], top: int, copies: int, accumulate: bool) -> list[SlicePlace]:
+    """Where the slices of the layers lie below ``top``, in forward order. Twin of ``kt_place``."""
+    weights = [share.weights * _FLOAT_BYTES for share in shares]
     deltas = []
     for nbytes in weights:
         top -= nbytes * copies
         deltas.append(top)
     places = []
-    for n, layer, nbytes, delta in zip(counts, layers, weights, deltas, strict=True):
-        top -= n * layer.channel_input_elements * _FLOAT_BYTES
-        gradient = delta + nbytes if accumulate else top - nbytes
+    for share, nbytes, delta in zip(shares, weights, deltas, strict=True):
+        kept = top - share.kept * _FLOAT_BYTES
+        gradient = delta + nbytes if accumulate else kept - nbytes
         velocity = delta + nbytes * (1 + accumulate) if copies > 1 + accumulate else None
-        places.append(SlicePlace(delta, gradient, velocity, top))
+        places.append(SlicePlace(delta, gradient, velocity, kept))
+        top = top if share.again else kept
     return places
 
 
 @dataclass(frozen=True)
 class Region:
-    """The arena of a project: ``nbytes`` of it, laid out for the layers ``pool``, with ``state_bytes`` of the policy on top."""
+    """The arena of a project: ``nbytes`` of it, laid out for the layers ``pool``, with ``state_bytes`` of the policy on top.
+
+    neurons: layers of which output neurons are trained that read the whole input.
+    """
 
     layout: Layout
     pool: tuple[Layer, ...]
     nbytes: int
     state_bytes: int
+    neurons: frozenset[str] = frozenset()
 
     def __post_init__(self):
         if self.layout.accounting.batch != 1 or self.layout.accounting.dtype != "float32":
@@ -69,7 +85,7 @@ class Region:
     @property
     def top(self) -> int:
         """First byte above the slices."""
-        return self.nbytes - self.state_bytes - sum(self.layout.fixed_resident.values())
+        return self.nbytes - self.state_bytes - self.layout.resident_bytes
 
     @property
     def state(self) -> Place:
@@ -100,6 +116,12 @@ class Region:
             if step is not None and step.channels is not None:
                 yield f"{layer.name}.weight", layer.weight_elements
 
+    @cached_property
+    def made_again(self) -> set[str]:
+        """Nodes of layers whose input is made again in the backward pass."""
+        steps = self.layout.timeline.step_graph.steps
+        return {step.node.name for step in steps if step.again and step.node.layer not in self.layout.ways}
+
     def gradient_is_whole(self, node: str) -> bool:
         """Whether gradients of all channels of a layer are there for a moment."""
         return gradient_is_whole(self.layout.accounting, self.layout.timeline, node)
@@ -128,7 +150,11 @@ class Region:
     def passing(self, node: str, elements: int) -> Place | Below:
         """Where a gradient that does not stay lies during the backward step of ``node``: below the stack."""
         at = self.layout.timeline.backward_at
-        alive = [number for number, layer in enumerate(self.pool) if at[layer.node] >= at[node]]
+        alive = [
+            number
+            for number, layer in enumerate(self.pool)
+            if layer.node == node or (at[layer.node] > at[node] and layer.node not in self.made_again)
+        ]
         if alive:
             whole = self.pool[alive[-1]].node == node and self.layout.accounting.layer_gradients
             return Below(alive[-1], "gradient" if whole else "kept", elements)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from kilotune.codegen.again import make_again
 from kilotune.codegen.backward import bias_gradient, input_gradients, weight_gradient
 from kilotune.codegen.program import Argument, Call, Comment, EachChannel, Line, Name, Probe
 from kilotune.codegen.streamed import backward_segment
@@ -59,6 +60,7 @@ class Training:
         if number is not None:
             if not self.region.accumulate:
                 yield Call("kt_slice_clear", (Name(f"&kt_slices[{number}]"), Name(f"&kt_layers[{number}]")))
+            yield from make_again(self.v, step)
             yield from weight_gradient(self.v, step.node, Name(f"&kt_slices[{number}]"), dy)
 
     def _bias(self, step: BackwardStep, dy: Argument) -> Iterator[Line]:
@@ -76,6 +78,7 @@ class Training:
             calls: list[Call] = [Call("kt_slice_clear", (one, Name(f"&kt_layers[{number}]")))]
             calls += [*weight_gradient(self.v, step.node, one, dy), *self._update(step.node, number, one)]
             at = self.region.passing(step.node.name, layer.channel_weight_elements)
+            yield from make_again(self.v, step)
             yield EachChannel(number, at, tuple(calls))
 
     def _bias_gradient(self, node: Node) -> Argument:

@@ -74,9 +74,13 @@ class Values:
             else (*info.shape[: info.batch_axis], *info.shape[info.batch_axis + 1 :])
         )
 
+    def full(self, name: str) -> tuple[int, ...]:
+        """Shape of a value with all its axes, for one sample."""
+        return self.graph.node[name].output.shape
+
     def elements(self, name: str) -> int:
         """Elements of a value."""
-        return prod(self.shape(name))
+        return prod(self.full(name))
 
     def plane(self, name: str) -> int:
         """Elements of one channel of a value (c, h, w)."""
@@ -169,9 +173,25 @@ class Values:
         return len(names) if node.name in self.layer_of and f"{node.layer}.weight" in self.region.trained else None
 
     def slice(self, node: Node) -> Argument | None:
-        """The trained slice of a layer, None where nothing of its weight is ever trained."""
+        """The trained input channels of a layer, None where none of its weight is ever trained."""
+        return None if node.layer in self.region.neurons else self._row(node)
+
+    def neurons(self, node: Node) -> Argument | None:
+        """The trained output neurons of a layer, None where it has none."""
+        return self._row(node) if node.layer in self.region.neurons else None
+
+    def _row(self, node: Node) -> Argument | None:
         number = self.slice_number(node)
         return None if number is None else Address(f"kt_slices[{number}]")
+
+    def keeps_input(self, node: Node) -> bool:
+        """Whether the forward pass hands what a trained layer reads to the backward pass, as a copy."""
+        return self.slice_number(node) != len(self.region.pool) and node.name not in self.made_again
+
+    @cached_property
+    def made_again(self) -> set[str]:
+        """Nodes of trained layers whose input is made again in the backward pass."""
+        return self.region.made_again
 
     def scratch(self, name: str) -> Argument:
         """A ring, or nothing where none is needed."""

@@ -1,6 +1,7 @@
 """A torch model as what ``codegen`` takes: a network without dropout, and its folded weights as arrays."""
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from kilotune.graph import node as ops
 from kilotune.graph.node import Graph, Node
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.ledger import Layout
+from kilotune.ops.forward import FORWARD, Weights
 from kilotune.ops.slices import bias_name, folded, norm_scale, norm_shift
 from kilotune.update_plan import UpdatePlan
 
@@ -28,7 +30,8 @@ def lay_out(graph: Graph, plan: UpdatePlan, accounting: Accounting, total_bytes:
     )
     if total_bytes is None:
         total_bytes = layout.report(plan).total_bytes
-    return Region(layout, layers, total_bytes, plan.state_bytes)
+    neurons = [one.layer for one in plan.channels if not graph.find_layer(one.layer).keeps_channels(one.axis)]
+    return Region(layout, layers, total_bytes, plan.state_bytes, frozenset(neurons))
 
 
 def describe(
@@ -48,9 +51,9 @@ def describe(
     weights = {
         node.name: _folded(node, tensors)
         for node in graph.nodes
-        if isinstance(node.op, ops.Conv2d | ops.Linear | ops.BatchNorm)
+        if isinstance(node.op, ops.Conv2d | ops.Linear | ops.BatchNorm | ops.LayerNorm)
     }
-    values = {node.name: _array(tensors[node.op.tensor]) for node in graph.nodes if isinstance(node.op, ops.Parameter)}
+    values = {name: _array(value) for name, value in _constants(graph, tensors).items() if value.is_floating_point()}
     return Values(region, weights, values, dtype, drawing, pixel_values(mean, std))
 
 
@@ -61,10 +64,27 @@ def pixel_values(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     return _array(scaled.sub(shift).div(scale))
 
 
+def _constants(graph: Graph, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The values that do not depend on the input."""
+    made: dict[str, Tensor] = {}
+    for node in (node for node in graph.nodes if node.name in graph.constants):
+        weights = Weights()
+        if isinstance(node.op, ops.Parameter):
+            weights.weight = tensors[node.op.tensor]
+        elif isinstance(node.op, ops.Constant):
+            weights.weight = torch.frombuffer(bytearray(node.op.data), dtype=getattr(torch, node.op.dtype))
+        made[node.name] = FORWARD[node.op.kind](node, weights, [made[name] for name in node.inputs], 1)
+    return made
+
+
 def _folded(node: Node, tensors: dict[str, Tensor]) -> Folded:
     op = node.op
     if isinstance(op, ops.BatchNorm):
         return Folded(_array(norm_scale(op.norm, tensors)), _array(norm_shift(op.norm, tensors)))
+    if isinstance(op, ops.LayerNorm):
+        n = prod(node.output.shape[-op.axes :])
+        gamma = torch.ones(n) if op.weight is None else tensors[op.weight]
+        return Folded(_array(gamma), _array(torch.zeros(n) if op.bias is None else tensors[op.bias]))
     assert isinstance(op, ops.Conv2d | ops.Linear)
     if op.weight not in tensors:
         raise ExportError(f"{node.layer} has a weight that is computed, not stored; it cannot become C")

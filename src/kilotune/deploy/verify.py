@@ -211,13 +211,14 @@ def _reference_step(case: Case, image: torch.Tensor, label: torch.Tensor) -> tup
             values[node.name] = image.clone().requires_grad_()
             continue
         own = case.step._weights[node.name]
-        if isinstance(node.op, ops.Parameter):
+        if node.name in case.graph.constants:
             assert own.weight is not None
             values[node.name] = own.weight
             continue
         frozen = Weights(own.weight, own.bias, False, own.layout, False)
         values[node.name] = FORWARD[node.op.kind](node, frozen, [values[name] for name in node.inputs], 1)
-        values[node.name].retain_grad()
+        if values[node.name].requires_grad:
+            values[node.name].retain_grad()
     loss = F.cross_entropy(values[case.graph.output], label)
     loss.backward()
     return values, loss.item()

@@ -31,7 +31,8 @@ KT_DECLARE(s8, int8_t);
 
 #undef KT_DECLARE
 
-/* Trained slices (kt_types.h): forward, input gradient, weight gradient, update. */
+/* Trained slices (kt_types.h): forward, input gradient, weight gradient, update. *_neurons: slices of output neurons, which read the
+   whole input: index names outputs, delta is (count, c/groups, kh, kw), kept is the input. */
 void kt_bias_grad(const float *dy, const float *scale, float *gradient, int o, int n);
 void kt_bias_grad_rows(const float *dy, const float *scale, float *gradient, int o, int n);
 void kt_conv2d_slice_input_grad(const kt_conv *g, const float *dy, const kt_slice *slice, float *dx);
@@ -42,6 +43,12 @@ void kt_linear_slice(const float *x, const kt_slice *slice, float *y, int n, int
 void kt_linear_slice_input_grad(const float *dy, const kt_slice *slice, float *dx, int n, int c, int o);
 void kt_linear_weight_grad(const kt_slice *slice, const float *dy, const float *scale, int n, int o);
 void kt_pointwise_weight_grad(const kt_conv *g, const kt_slice *slice, const float *dy, const float *scale);
+void kt_conv2d_neurons(const kt_conv *g, const float *x, const kt_slice *slice, float *y);
+void kt_conv2d_neurons_input_grad(const kt_conv *g, const float *dy, const kt_slice *slice, float *dx);
+void kt_conv2d_neurons_weight_grad(const kt_conv *g, const kt_slice *slice, const float *dy, const float *scale);
+void kt_linear_neurons(const float *x, const kt_slice *slice, float *y, int n, int c, int o);
+void kt_linear_neurons_input_grad(const float *dy, const kt_slice *slice, float *dx, int n, int c, int o);
+void kt_linear_neurons_weight_grad(const kt_slice *slice, const float *dy, const float *scale, int n, int c, int o);
 void kt_sgd(float *value, float *gradient, float *velocity, const float *scale, int n, int step, kt_rule rule);
 void kt_sgd_slice(const kt_slice *slice, const kt_layer *layer, const float *scale, kt_rule rule);
 
@@ -71,6 +78,27 @@ void kt_silu(const float *x, float *y, int n);
 void kt_silu_grad(const float *dy, const float *kept, float *dx, int n, int add);
 void kt_tanh(const float *x, float *y, int n);
 void kt_tanh_grad(const float *dy, const float *kept, float *dx, int n, int add);
+
+/* Tokens: attention, norms, axes in another order. rows: where each row of the result comes from. */
+void kt_copy_view(const int32_t *view, const float *from, float *to, int add);
+void kt_gelu(const float *x, float *y, int n);
+void kt_gelu_features(const float *x, const uint16_t *rows, const kt_slice *slice, int n, int c);
+void kt_gelu_grad(const float *dy, const float *kept, float *dx, int n, int add);
+void kt_gelu_tanh(const float *x, float *y, int n);
+void kt_gelu_tanh_features(const float *x, const uint16_t *rows, const kt_slice *slice, int n, int c);
+void kt_gelu_tanh_grad(const float *dy, const float *kept, float *dx, int n, int add);
+void kt_layer_norm(const float *x, const float *weight, const float *bias, float *y, int m, int n, float epsilon);
+void kt_layer_norm_features(const float *x, const uint16_t *rows, const float *weight, const float *bias, const kt_slice *slice, int n,
+    int c, float epsilon);
+void kt_layer_norm_grad(const float *dy, const float *x, const float *weight, float *dx, int m, int n, float epsilon, int add);
+void kt_matmul(const float *a, const float *b, float *y, int times, int m, int k, int n, float scale, int add);
+void kt_matmul_at(const float *a, const float *b, float *y, int times, int m, int k, int n, float scale, int add);
+void kt_matmul_bt(const float *a, const float *b, float *y, int times, int m, int k, int n, float scale, int add);
+void kt_mean_rows(const float *x, float *y, int m, int n, int inner);
+void kt_mean_rows_grad(const float *dy, float *dx, int m, int n, int inner, int add);
+void kt_softmax(const float *x, float *y, int m, int n, int inner);
+void kt_softmax_grad(const float *dy, const float *y, float *dx, int m, int n, int inner, int add);
+void kt_take_rows(const float *x, const uint16_t *rows, float *y, int n, int c);
 
 /* Pooling, copies and the loss. */
 void kt_adaptive_avg_pool(const kt_pool *g, const float *x, float *y);

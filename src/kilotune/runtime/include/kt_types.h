@@ -36,6 +36,7 @@ typedef struct {
     uint16_t rows;           /* output channels that read one input channel, o / groups */
     uint16_t kernel;         /* kh * kw */
     uint16_t groups;
+    uint16_t again;          /* 1: its input is made again in the backward pass, and is kept then only */
 } kt_layer;
 
 /* The input channels of a layer that are trained under the present draw; count 0: none of them. */

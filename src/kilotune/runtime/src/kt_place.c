@@ -13,12 +13,13 @@ uint8_t *kt_place(kt_slice *slices, const kt_layer *layers, size_t n_layers, con
     float *deepest = place;
     for (size_t l = 0; l < n_layers; l++) {
         const size_t weights = (size_t)slices[l].count * layers[l].rows * layers[l].kernel;
-        place -= (size_t)slices[l].count * layers[l].channel_inputs;
-        slices[l].kept = place;
+        float *const kept = place - (size_t)slices[l].count * layers[l].channel_inputs;
+        slices[l].kept = kept;
         if (!region->accumulate) {
-            slices[l].gradient = place - weights;
+            slices[l].gradient = kept - weights;
         }
-        float *const lowest = region->accumulate ? place : place - weights;
+        place = layers[l].again ? place : kept;
+        float *const lowest = region->accumulate ? kept : kept - weights;
         deepest = lowest < deepest ? lowest : deepest;
     }
     return (uint8_t *)deepest;

@@ -1,0 +1,92 @@
+"""The tables of a project: what draws may train of each layer, and where its slices lie."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from kilotune.codegen.program import Argument, Below, Place, Struct
+from kilotune.codegen.region import Share, SlicePlace, place
+from kilotune.codegen.values import NOTHING, Values
+from kilotune.graph.node import Layer
+from kilotune.memory.cost import ChosenCost, chosen_cost
+from kilotune.update_plan import UpdatePlan
+
+
+class Tables:
+    """``kt_layers`` and ``kt_slices`` of the project that trains ``plan``."""
+
+    def __init__(self, values: Values, plan: UpdatePlan):
+        self.v, self.plan, self.region = values, plan, values.region
+
+    @property
+    def sliced(self) -> list[Layer]:
+        """Layers of the tables: the pool, and the classifier if it is trained."""
+        graph = self.v.graph
+        whole = [layer for layer in graph.layers if f"{layer.name}.weight" in self.region.trained]
+        return [*self.region.pool, *whole]
+
+    def lowest(self) -> int:
+        """First byte of what stays from step to step; of the largest draw, if there are others."""
+        drawing = self.v.drawing
+        weights = drawing.max_weights if drawing else sum(share.weights for share in self._shares())
+        return self.region.top - 4 * weights * self.region.copies
+
+    def _counts(self) -> list[int]:
+        """Channels of each layer of the plan; none yet where the device draws."""
+        chosen = {} if self.v.drawing else {one.layer: len(one.indices) for one in self.plan.channels}
+        return [chosen.get(layer.name, 0) for layer in self.region.pool]
+
+    def _shares(self) -> list[Share]:
+        """What each layer of the pool takes under the plan, as the ledger has it; nothing yet where the device draws."""
+        chosen, ways = {} if self.v.drawing else {one.layer: one for one in self.plan.channels}, self.region.layout.ways
+        costs = {name: chosen_cost(self.v.graph, one, ways) for name, one in chosen.items()}
+        none = ChosenCost(0, 0, 0)
+        return [
+            Share((cost := costs.get(layer.name, none)).weights, cost.kept, layer.node in self.v.made_again)
+            for layer in self.region.pool
+        ]
+
+    def structs(self) -> tuple[Struct, Struct]:
+        """Both tables, a row per layer."""
+        rows, at = [], 0
+        for layer in self.sliced:
+            rows.append((at, *self._row(layer)))
+            at += layer.weight_elements
+        return Struct("kt_layer", "kt_layers", tuple(rows)), Struct("kt_slice", "kt_slices", tuple(self._slices()))
+
+    def _row(self, layer: Layer) -> tuple[int, ...]:
+        """What kt_layer says of a layer; of output neurons, that each is a group of its own that nobody else reads."""
+        if layer.name in self.region.neurons:
+            return 0, layer.out_channels, 1, layer.neuron_weight_elements, layer.out_channels, 0
+        outputs, kernel = layer.out_channels // layer.groups, int(np.prod(layer.kernel))
+        again = int(layer.node in self.v.made_again)
+        return layer.channel_input_elements, layer.in_channels, outputs, kernel, layer.groups, again
+
+    def _slices(self) -> Iterator[tuple[Argument | str, ...]]:
+        chosen = {} if self.v.drawing else {one.layer: one.indices for one in self.plan.channels}
+        counts, region = self._counts(), self.region
+        places = place(self._shares(), region.top, region.copies, region.accumulate)
+        for number, (layer, at) in enumerate(zip(region.pool, places, strict=True)):
+            velocity = NOTHING if at.velocity is None else Place(at.velocity)
+            index = self._index(number, chosen.get(layer.name, ()))
+            yield index, Place(at.delta), Place(at.gradient), velocity, Place(at.kept), counts[number]
+        for layer in self.sliced[len(places) :]:
+            whole, node = region.trained[f"{layer.name}.weight"], self.v.graph.node[layer.node]
+            at_once = region.layout.accounting.layer_gradients
+            passing = whole.gradient or (self._classifier_gradient(layer, places) if at_once else NOTHING)
+            again = f"{node.name}.again"
+            kept = region.buffer(again) if region.has(again) else self.v.value(node.inputs[0])
+            index = self._index(len(places), tuple(range(layer.in_channels)))
+            yield index, whole.value, passing, whole.velocity or NOTHING, kept, layer.in_channels
+
+    def below_its_bias(self, layer: Layer) -> Place | Below:
+        """Where the gradient of a classifier lies that does not stay, below that of its bias."""
+        return self.region.passing(layer.node, layer.weight_elements + layer.has_bias * layer.out_channels)
+
+    def _classifier_gradient(self, layer: Layer, places: list[SlicePlace]) -> Place:
+        """The same, where draws do not change it."""
+        at = self.below_its_bias(layer)
+        return at if isinstance(at, Place) else Place(getattr(places[at.slice], at.field) - 4 * at.elements)
+
+    def _index(self, number: int, indices: tuple[int, ...]) -> Argument:
+        return self.v.constant(f"index{number}", np.array(indices, np.uint16)) if indices else NOTHING
