@@ -1,13 +1,13 @@
-"""One training step at batch 1: the exported C against stock PyTorch and ONNX Runtime, the same network, trained layers and image.
+"""One training step at batch 1: the exported C against stock PyTorch and ONNX Runtime, with the same network, layers and image.
 
     python benchmarks/c_step.py [--threads 1]
 
 MobileNetV2-w0.35 at 128x128, ten classes; every layer's weight and bias ("dense"), the last 22 layers, and the forward pass.
-"PyTorch" is the module with ``requires_grad`` on those tensors, batch norm in eval mode, SGD; "ONNX Runtime" has batch norm folded,
-and is left out, with the reason, where onnxruntime-training is not installed. One after the other in every round; times are those
-of the processor, the best of the rounds; with one thread that is the time it takes on an idle machine. More threads: of PyTorch and
-ONNX Runtime, and of the C, which is then compiled with OpenMP; times are then those of the clock. The answer goes to
-``benchmarks/results/c_step.json``.
+"PyTorch" is the module with ``requires_grad`` on those tensors, batch norm in eval mode, SGD; "ONNX Runtime" has batch norm
+folded, and is left out, with the reason, where onnxruntime-training is not installed. One after the other in every round; times
+are those of the processor, the best of the rounds; with one thread that is the time it takes on an idle machine. More threads:
+of PyTorch and ONNX Runtime, and of the C, which is then compiled with OpenMP; times are then those of the clock. The answer goes
+to ``benchmarks/results/c_step.json``.
 """
 
 import argparse

@@ -167,6 +167,15 @@ def test_a_way_of_keeping_makes_room(kilotune, folder):
     assert kept["worst_case"]["total_bytes"] <= 9 * 1024
 
 
+def test_ways_by_layer_in_a_file_or_on_the_command_line(kilotune, folder):
+    fit = ["plan", "cli_network:make", "--input", "1x8x8", "--budget", "9KiB", "--policy", "trady", "--json"]
+    Path("ways.json").write_text('{"3": "hosvd:0.8:0.25"}')
+    plans = [kilotune(*fit, "--keep", keep).json for keep in ("ways.json", "3=hosvd:0.8:0.25")]
+    assert plans[0] == plans[1]
+    assert plans[0]["keeps"] == [["3", "hosvd:0.8:0.25"]]
+    assert plans[0]["total"]["by_kind"]["scratch"] >= 0
+
+
 def test_a_firmware_shows_what_it_streams(kilotune, folder):
     """Bytes of both ways at the fullest step of each segment; the program's own bytes are part of the total."""
     options = [

@@ -10,7 +10,9 @@ from kilotune import models
 from kilotune.codegen.decide import without_dropout
 from kilotune.deploy.export import Reference
 from kilotune.deploy.verify import VALUE_TOLERANCE, Case, compare, difference
+from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
+from kilotune.prune.patterns import prune_to_patterns
 from kilotune.update_plan import ChannelSet, UpdatePlan
 from tests.deploy.conftest import SqueezeNet, TinyVit, Windows
 from tests.oracles.networks import randomise
@@ -102,3 +104,19 @@ def test_difference():
     one = difference("x", np.array([1 + 2**-23, 1.0]), np.array([1.0, 1.0]))
     assert one.max_ulp == 1
     assert one.relative == pytest.approx(2**-23 / 2**0.5)
+
+
+def test_kernels_with_patterns_stay_as_they_are(build):
+    """A network pruned to patterns trains its other layers; the patterned ones themselves cannot be trained."""
+    torch.manual_seed(0)
+    model = randomise(SqueezeNet().eval())
+    (patterned,) = prune_to_patterns(model)
+    reference, trained = (
+        Reference("user", 4, (3, 16, 16), "float32", 1e-2, 0.0, True),
+        ChannelSet("down.0", "in", (0, 3, 9)),
+    )
+    case = Case.of(model, reference, UpdatePlan((trained,), ("down.0",)))
+    assert case.graph.layer[patterned].taps == 9
+    assert compare(case, build(case), n_steps=3).first_divergence is None
+    with pytest.raises(ExportError, match=f"{patterned}: kernels with patterns cannot be trained on a device"):
+        Case.of(model, reference, UpdatePlan((ChannelSet(patterned, "in", (0,)), trained)))

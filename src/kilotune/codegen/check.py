@@ -21,7 +21,7 @@ def check(values: Values, plan: UpdatePlan) -> None:
         raise ExportError(f"{graph.model} has {len(problems)} operations that cannot become C:\n{listing}")
     if plan.keeps:
         raise ExportError(
-            f"{', '.join(keep.layer for keep in plan.keeps)}: inputs cannot be kept compressed on a device"
+            f"{', '.join(keep.layer for keep in plan.keeps)}: inputs cannot be kept compressed on a device; plan without --keep"
         )
     streamed = values.region.layout.accounting.streamed
     positions = [
@@ -37,6 +37,8 @@ def check(values: Values, plan: UpdatePlan) -> None:
     if streamed and values.region.neurons:
         names = ", ".join(sorted(values.region.neurons))
         raise ExportError(f"{names}: output neurons cannot be trained channel by channel; export with --plain")
-    patterned = [layer.name for layer in graph.layers if layer.taps is not None]
+    patterned = [layer.name for layer in values.region.pool if layer.taps is not None]
     if patterned:
-        raise ExportError(f"{', '.join(patterned)}: kernels with patterns cannot become C; fine-tune them on the host")
+        raise ExportError(
+            f"{', '.join(patterned)}: kernels with patterns cannot be trained on a device; leave these layers out of the plan"
+        )
