@@ -49,6 +49,16 @@ CASES = {
         ("--data", "cifar10", "--samples", "2", "--test-samples", "1"),
         ("mps2-an500", "mps2-an386"),
     ),
+    # MeDyate at its smallest published budget, 27,946 elements: a 128x128 image within 256 KiB, everything counted.
+    "streamed": Case(
+        (
+            *("mobilenet_v2_w0.35_nohead", "--weights", "mbv2_w0.35_int8", "--classes", "10", "--input", "3x128x128"),
+            *("--policy", "medyate", "--ledger", "selection", "--budget", "111784", "--no-accumulate", "--streamed"),
+            *("--weights-dtype", "int8", "--lr", "0.002"),
+        ),
+        (*("--data", "cifar10", "--samples", "200", "--test-samples", "50"), "--ram", "256KiB"),
+        ("mps2-an386",),
+    ),
     # Small enough for a test that holds the counts.
     "digits": Case(
         ("digitnet", "--input", "3x32x32", "--policy", "medyate", "--budget", "160KiB"),
@@ -60,9 +70,8 @@ CASES = {
 
 def kilotune(*arguments: str) -> dict:
     """A command of kilotune, and its JSON."""
-    return json.loads(
-        subprocess.run(["kilotune", *arguments, "--json"], check=True, capture_output=True, text=True).stdout
-    )
+    command = [sys.executable, "-c", "from kilotune.cli.main import main; main()", *arguments, "--json"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def version(tool: str) -> str:

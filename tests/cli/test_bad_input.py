@@ -1,5 +1,6 @@
 """Bad input of every command: the exit code, one line that says what was found and what to do, and no traceback."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from kilotune.policies.ranking import Ranking
-from kilotune.update_plan import ChannelSet, UpdatePlan
+from kilotune.update_plan import ChannelSet, Keep, UpdatePlan
 
 NET = "cli_network:make"
 FIT = ("plan", NET, "--input", "1x8x8")
@@ -145,6 +146,78 @@ CASES = {
     "plan: ranks of another layer": Case(
         (*FIT, "--budget", "8KiB", "--keep", "lance:2x2"), 1, "has 2 ranks, its input has 4 modes"
     ),
+    "plan: energy that is no number": Case(
+        (*FIT, "--budget", "8KiB", "--keep", "hosvd:nan"), 1, "Expected `float` > 0"
+    ),
+    "plan: cap above one": Case((*FIT, "--budget", "8KiB", "--keep", "hosvd:0.8:2"), 1, "write hosvd:ENERGY:CAP"),
+    "plan: no energy": Case((*FIT, "--budget", "8KiB", "--keep", "svd"), 1, "missing required field `energy`"),
+    "plan: no ranks": Case((*FIT, "--budget", "8KiB", "--keep", "lance:"), 1, "write lance:RANKS"),
+    "plan: three bits": Case(
+        (*FIT, "--budget", "8KiB", "--keep", "int3"), 1, "no way of keeping 'int3' (in 'int3'); choose"
+    ),
+    "plan: bits with a value": Case(
+        (*FIT, "--budget", "8KiB", "--keep", "int8:3"), 1, "has too many values; write int8"
+    ),
+    "plan: patches of nothing": Case((*FIT, "--budget", "8KiB", "--keep", "filter:0"), 1, "write filter:PATCH"),
+    "plan: all positions of a cell": Case((*FIT, "--budget", "8KiB", "--keep", "pattern:4"), 1, "write pattern:TAPS"),
+    "plan: patches of a linear layer": Case(
+        ("plan", "cli_network:perceptron", "--input", "1x8x8", "--budget", "8KiB", "--keep", "ways_linear.json"),
+        1,
+        "3 is a linear layer; gradient filtering (filter:2) is defined on convolutions",
+    ),
+    "plan: way of a layer that is not there": Case(
+        (*FIT, "--budget", "8KiB", "--keep", "ways_stranger.json"), 1, "has no layer 'conv9'; its layers are"
+    ),
+    "plan: way of the layer that reads the image": Case(
+        (*FIT, "--budget", "8KiB", "--keep", "ways_image.json"), 1, "0 reads the image, which is in memory anyway"
+    ),
+    "plan: share of layers above one": Case(
+        (*FIT, "--budget", "8KiB", "--policy", "trady", "--option", "share=1.5"), 1, "Expected `float` <= 1.0"
+    ),
+    "plan: no layer at all": Case(
+        (*FIT, "--budget", "8KiB", "--policy", "trady", "--option", "k=0"), 1, "Expected `int` >= 1 - at `$.k`"
+    ),
+    "plan: everything frozen": Case(
+        (*FIT, "--budget", "8KiB", "--policy", "dgsu", "--option", "frozen=1"), 1, "Expected `float` < 1.0"
+    ),
+    "plan: ratios that grow": Case(
+        (*FIT, "--budget", "8KiB", "--policy", "dgsu", "--option", "decay=2"), 1, "Expected `float` <= 1.0"
+    ),
+    "calibrate: budget below one component": Case(
+        (
+            "calibrate",
+            NET,
+            "--data",
+            "data.npz",
+            "--budget",
+            "16",
+            "--out",
+            "w.json",
+            "--layers",
+            "1",
+            "--input",
+            "1x8x8",
+        ),
+        1,
+        "at the lowest energy, the budget is 16 B (0.0 KiB); raise it, or take fewer layers",
+    ),
+    "calibrate: no layer": Case(
+        ("calibrate", NET, "--data", "data.npz", "--budget", "1KiB", "--out", "w.json", "--layers", "0"),
+        2,
+        "greater than or equal to 1",
+    ),
+    "calibrate: one image": Case(
+        ("calibrate", NET, "--data", "data.npz", "--budget", "1KiB", "--out", "w.json", "--batch-size", "1"),
+        2,
+        "greater than or equal to 2",
+    ),
+    "finetune: ranking of another network": Case(
+        (*TUNE, "--ranking", "ranking.json"), 1, "the ranking is that of some_network"
+    ),
+    "finetune: rank of zero": Case((*TUNE, "--keep", "lance:0"), 1, "write lance:RANKS"),
+    "ledger: way of a layer that is not trained": Case(
+        ("ledger", NET, "kept.json", "--input", "1x8x8"), 1, "does not train its weights; leave it out"
+    ),
     "plan: no such file of ways": Case(
         (*FIT, "--budget", "8KiB", "--keep", "no.json"), 1, "cannot read ways of keeping from no.json"
     ),
@@ -270,6 +343,9 @@ def trouble(folder: Path) -> Path:
         np.savez(name, x_train=np.full((6, 6), 3), x_test=np.full((6, 6), token), **labels)
     Path("plan.json").write_text(UpdatePlan((ChannelSet("conv9", "in", (0,)),)).to_json())
     Path("wide.json").write_text(UpdatePlan((ChannelSet("3", "in", (6,)),)).to_json())
+    Path("kept.json").write_text(UpdatePlan((), keeps=(Keep("3", "int8"),)).to_json())
+    for name, layer, way in (("linear", "3", "filter:2"), ("stranger", "conv9", "int8"), ("image", "0", "int8")):
+        Path(f"ways_{name}.json").write_text(json.dumps({layer: way}))
     Ranking("some_network", "0" * 16, ("a",), (1.0,), (1.0,), "test", 1).save(Path("ranking.json"))
     for name in ("images/cat", "images/dog", "single/cat", "old"):
         Path(name).mkdir(parents=True)

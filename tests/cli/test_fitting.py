@@ -91,3 +91,15 @@ def test_a_network_of_one_size_gets_it_if_it_is_the_ceiling(folder):
 def test_the_loaded_resolution_is_the_side(network):
     assert network.side == 128
     assert Network("n", replace(network.loaded, resolution=176)).side == 176
+
+
+@pytest.mark.parametrize(("budget_bytes", "most"), [(64, 1), (6000, 5), (20_000, 5)])
+def test_few_sizes_are_captured_to_say_which_one_fits(network, monkeypatch, budget_bytes, most):
+    """None but the one asked for where the classifier alone is too much."""
+    seen = []
+    capture = Network.capture
+    monkeypatch.setattr(Network, "capture", lambda self, shape: seen.append(shape) or capture(self, shape))
+    with pytest.raises(BudgetError) as error:
+        fitter(network, budget_bytes, ceiling=128).fit((1, 128, 128))
+    assert len(seen) <= most
+    assert ("fits at input" in str(error.value)) == (most > 1)

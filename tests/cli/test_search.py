@@ -18,7 +18,7 @@ def test_the_scheme_is_saved_printed_and_trained(kilotune, folder):
     tune = ("finetune", "--model", "cli_network:make", "--data", "data.npz", "--epochs", "1", "--input", "1x8x8")
     run = kilotune(*tune, *scheme, "--out", "run", "--json").json
     assert run["ledger"]["total_bytes"] == result["total"]["bytes"]
-    assert json.loads(Path("new/scheme.work/contributions.json").read_text())["score"] == "gradient"
+    assert json.loads(Path("new/scheme.work/contributions.json").read_text())["score"] == "loss"
 
 
 def test_broken_off_it_goes_on(kilotune, folder):

@@ -33,6 +33,18 @@ def kernels(tmp_path_factory) -> Kernels:
     return Kernels(link(compile_objects(files, RUNTIME / "include", out, FLAGS), out, FLAGS))
 
 
+@pytest.fixture(scope="session", params=["registers", "threads"])
+def other_kernels(request, tmp_path_factory) -> Kernels:
+    """The same compiled as for a processor without vectors, and for several threads."""
+    undefined = ("-U__SSE__", "-U__AVX__", "-U__AVX512F__", "-U__aarch64__")
+    flags = (*FLAGS, *(undefined if request.param == "registers" else ("-fopenmp",)))
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    out = tmp_path_factory.mktemp(request.param)
+    files = sorted((RUNTIME / "src").glob("*.c"))
+    return Kernels(link(compile_objects(files, RUNTIME / "include", out, flags), out, flags))
+
+
 class Problem:
     """A convolution with its tensors, and what torch makes of it."""
 
@@ -181,6 +193,65 @@ def test_trained_slices(kernels, kind, data):
     whole = p.forward(x, weight)
     close(y, whole.detach().numpy())
     close(dx, torch.autograd.grad(whole, x, torch.tensor(p.dy, dtype=torch.float64))[0].numpy())
+
+
+def everything(kernels, p, kind, index):
+    """Output, input gradient and weight gradient with some trained channels."""
+    o, taps = p.op.weight_shape[0] // p.op.groups, p.op.weight_shape[2:]
+    draws = np.random.default_rng(1)
+    delta = draws.standard_normal((len(index), o, *taps)).astype(np.float32)
+    gradient, kept = np.ones_like(delta), np.ascontiguousarray(p.x[index])
+    piece, scale = make_slice(index, delta, gradient, kept), draws.standard_normal(len(p.bias)).astype(np.float32)
+    y, dx = np.zeros(p.y.shape, np.float32), np.ones_like(p.x)
+    name, ring = f"kt_{name_of(p, kind)}", (p.ring(),) if kind == "depthwise" else ()
+    kernels(f"{name}_f32", p.geometry, p.x, p.weight, None, p.bias, piece, y, *ring)
+    inside = () if kind == "any" else (piece,)
+    kernels(f"{name}_input_grad_f32", p.geometry, p.dy, p.weight, None, *inside, dx, *ring, 1)
+    if kind == "any":
+        kernels("kt_conv2d_slice_input_grad", p.geometry, p.dy, piece, dx)
+    kernels(f"kt_{'pointwise' if kind == 'pointwise' else 'conv2d'}_weight_grad", p.geometry, piece, p.dy, scale)
+    return y, dx, gradient
+
+
+@KINDS
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_the_same_bits_however_compiled(kernels, other_kernels, kind, data):
+    p = data.draw(problems(kind))
+    index = np.array(sorted(data.draw(st.sets(st.integers(0, len(p.x) - 1), min_size=1))), np.uint16)
+    pairs = zip(everything(kernels, p, kind, index), everything(other_kernels, p, kind, index), strict=True)
+    for expected, found in pairs:
+        np.testing.assert_array_equal(found, expected)
+
+
+LARGE = {
+    "pointwise": (150, 101, (5, 9), (1, 1), (1, 1), (0,) * 4, (1, 1), 1, 0),
+    "any": (40, 19, (23, 20), (3, 3), (2, 2), (1,) * 4, (1, 1), 1, 0),
+    "depthwise": (19, 19, (34, 66), (3, 3), (1, 1), (1,) * 4, (1, 1), 19, 0),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_what_needs_several_blocks(kernels, other_kernels, kind):
+    """More depths, columns and planes than one block has: right, and the same bits."""
+    p = Problem(*LARGE[kind])
+    index = np.arange(0, len(p.x), 2, dtype=np.uint16)
+    y = np.zeros(p.y.shape, np.float32)
+    ring = (p.ring(),) if kind == "depthwise" else ()
+    kernels(f"kt_{name_of(p, kind)}_f32", p.geometry, p.x, p.weight, None, p.bias, None, y, *ring)
+    close(y, p.y.detach().numpy())
+    pairs = zip(everything(kernels, p, kind, index), everything(other_kernels, p, kind, index), strict=True)
+    for expected, found in pairs:
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_plane_that_is_too_large_for_a_copy(kernels):
+    p = Problem(2, 2, (150, 140), (3, 3), (1, 1), (1,) * 4, (1, 1), 2, 0)
+    y, dx = np.zeros(p.y.shape, np.float32), np.zeros_like(p.x)
+    kernels("kt_depthwise_f32", p.geometry, p.x, p.weight, None, p.bias, None, y, p.ring())
+    kernels("kt_depthwise_input_grad_f32", p.geometry, p.dy, p.weight, None, None, dx, p.ring(), 0)
+    close(y, p.y.detach().numpy())
+    close(dx, p.gradients()[0])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])

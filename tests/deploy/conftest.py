@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,38 @@ class SqueezeNet(nn.Module):
         x = x + y * weights
         x = torch.cat([x, self.branch(x)], 1)
         return self.head(self.body(self.down(x) + self.shortcut(x)))
+
+
+class BlockNet(nn.Module):
+    """What users write that can be streamed: a stem, separable convolutions, inverted residuals with and without a sum, and
+    squeeze-excite behind one of them."""
+
+    def __init__(self, classes: int = 4):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1, bias=False), nn.BatchNorm2d(6), nn.ReLU6())
+        self.first = nn.Sequential(nn.Conv2d(6, 6, 3, 1, 1, groups=6), nn.ReLU6(), nn.Conv2d(6, 5, 1))
+        self.second = nn.Sequential(*_inverted(5, 30, 10, 5, 2))
+        self.third = nn.Sequential(*_inverted(10, 25, 10, 3, 1))
+        self.fourth = nn.Sequential(*_inverted(10, 30, 10, 3, 1))
+        self.squeeze, self.excite = nn.Conv2d(10, 4, 1), nn.Conv2d(4, 10, 1)
+        self.separable = nn.Sequential(
+            nn.Conv2d(10, 10, 3, 2, 1, groups=10), nn.ReLU(), nn.Conv2d(10, 14, 1), nn.ReLU()
+        )
+        self.head = nn.Linear(14, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.second(self.first(self.stem(x)))
+        x = x + self.third(x)
+        x = x + self.fourth(x)
+        x = x * nn.functional.hardsigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3), keepdim=True)))))
+        return self.head(self.separable(x).mean((2, 3)))
+
+
+def _inverted(c: int, mid: int, o: int, kernel: int, stride: int) -> list[nn.Module]:
+    depthwise = nn.Conv2d(mid, mid, kernel, stride, kernel // 2, groups=mid, bias=False)
+    first, last = (nn.Conv2d(a, b, 1, bias=False) for a, b in ((c, mid), (mid, o)))
+    norms = [nn.BatchNorm2d(n) for n in (mid, mid, o)]
+    return [first, norms[0], nn.ReLU(), depthwise, norms[1], nn.ReLU6(), last, norms[2]]
 
 
 class TinyVit(nn.Module):
@@ -95,11 +128,14 @@ def runtime_objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def build(runtime_objects: list[Path], tmp_path: Path) -> Build:
     """A case as a library that shows every value."""
 
+    numbers = count()
+
     def make(case: Case) -> HostProject:
-        write_sources(case.program, tmp_path / "project", "a network", "a plan", case.reference.learning_rate)
-        sources = tmp_path / "project" / "src"
-        own = compile_objects([sources / "kt_project.c", sources / "kt_weights.c"], sources, tmp_path / "build", FLAGS)
-        library = link([*runtime_objects, *own], tmp_path / "build", FLAGS)
+        folder = tmp_path / str(next(numbers))
+        write_sources(case.program, folder / "project", "a network", "a plan", case.reference.learning_rate)
+        sources = folder / "project" / "src"
+        own = compile_objects([sources / "kt_project.c", sources / "kt_weights.c"], sources, folder / "build", FLAGS)
+        library = link([*runtime_objects, *own], folder / "build", FLAGS)
         return HostProject.of(library, case.program)
 
     return make

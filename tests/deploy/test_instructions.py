@@ -13,7 +13,7 @@ BOARD = "mps2-an386"
 
 def test_a_step_needs_no_more_than_recorded():
     pytest.importorskip("sklearn")
-    for tool in ("gcc", "arm-none-eabi-gcc", "qemu-system-arm", "kilotune"):
+    for tool in ("gcc", "arm-none-eabi-gcc", "qemu-system-arm"):
         if shutil.which(tool) is None:
             pytest.skip(f"needs {tool}")
     spec = spec_from_file_location("emulated", BENCHMARKS / "emulated.py")

@@ -30,7 +30,7 @@ from kilotune.deploy.export import Export
 from kilotune.errors import BudgetError, EmulatorError
 from kilotune.train.recipe import Recipe
 from tests.codegen.conftest import needs
-from tests.deploy.conftest import SqueezeNet, TinyVit
+from tests.deploy.conftest import BlockNet, SqueezeNet, TinyVit
 from tests.oracles.networks import randomise
 
 M4F = "mps2-an386"
@@ -46,12 +46,18 @@ class Case(NamedTuple):
     input: tuple[int, int, int]
     budget: str
     weights_dtype: WeightsDtype
+    streamed: bool = False
 
 
 NETWORKS = {
     "mobilenet_v2": Case(lambda: models.create("mobilenet_v2_w0.35", classes=4), (3, 32, 32), "300KiB", "int8"),
     "mcunet": Case(lambda: models.create("mcunet_in1", classes=4), (3, 32, 32), "300KiB", "int8"),
     "user": Case(SqueezeNet, (3, 16, 16), "56KiB", "float32"),
+    "mobilenet_v2 streamed": Case(
+        lambda: models.create("mobilenet_v2_w0.35_mix", classes=4), (3, 64, 64), "128KiB", "int8", True
+    ),
+    "mcunet streamed": Case(lambda: models.create("mcunet_in1", classes=4), (3, 64, 64), "112KiB", "float16", True),
+    "user streamed": Case(BlockNet, (3, 32, 32), "24KiB", "float32", True),
     "vit": Case(TinyVit, (3, 16, 16), "24KiB", "float32"),
 }
 
@@ -63,13 +69,16 @@ def export(name: str, policy: str, out: Path) -> Manifest:
     model = randomise(case.make().eval())
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     head.weight.data /= model(torch.randn(8, *case.input)).abs().max()
-    recipe = Recipe.of(policy=policy, budget=case.budget, input=case.input, lr=1e-3, seed=1)
-    return Export(model, recipe, case.weights_dtype).write(out)
+    recipe = Recipe.of(policy=policy, budget=case.budget, input=case.input, lr=1e-3, seed=1, streamed=case.streamed)
+    return Export(model, recipe, case.weights_dtype, accumulate=not case.streamed).write(out)
 
 
 def session(name: str, policy: str) -> Session:
     """Four images, three steps, a new draw before the last one."""
-    images = np.random.default_rng(0).standard_normal((4, *NETWORKS[name].input)).astype(np.float32)
+    draws, shape = np.random.default_rng(0), (4, *NETWORKS[name].input)
+    images = draws.standard_normal(shape).astype(np.float32)
+    if NETWORKS[name].streamed:
+        images = draws.integers(0, 256, shape).astype(np.uint8)
     return Session(
         images, np.arange(4), images[:1], np.arange(1), shuffled_order(4, 1, 0)[:3], 2, 2 * (policy == DYNAMIC)
     )

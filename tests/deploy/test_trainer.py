@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from kilotune.codegen.host import link
 from kilotune.deploy import trainer
 from kilotune.deploy.trainer import CFineTuner
 from kilotune.errors import RunError
@@ -30,7 +31,16 @@ def tuned(kind, **fields):
     return record, torch.cat([p.detach().reshape(-1) for p in model.parameters()])
 
 
-@pytest.mark.parametrize("fields", [{"policy": "medyate"}, {"policy": "classifier", "momentum": 0.9}], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"policy": "medyate"},
+        {"policy": "classifier", "momentum": 0.9},
+        {"policy": "random", "redraw": "step"},
+        {"policy": "dgsu"},
+    ],
+    ids=str,
+)
 def test_the_same_training(runtime_objects, monkeypatch, fields):
     monkeypatch.setattr(trainer, "_runtime_objects", lambda: tuple(runtime_objects))
     (expected, weights), (found, ours) = tuned(FineTuner, **fields), tuned(CFineTuner, **fields)
@@ -41,9 +51,17 @@ def test_the_same_training(runtime_objects, monkeypatch, fields):
     assert float((weights - ours).abs().max()) < TOLERANCE
 
 
+def test_a_draw_compiles_nothing(runtime_objects, monkeypatch):
+    """One project for all draws."""
+    monkeypatch.setattr(trainer, "_runtime_objects", lambda: tuple(runtime_objects))
+    linked = []
+    monkeypatch.setattr(trainer, "link", lambda *rest: linked.append(rest) or link(*rest))
+    record, _ = tuned(CFineTuner, policy="random", redraw="step")
+    assert sum(epoch.plans for epoch in record.epochs) == 8
+    assert len(linked) == 1
+
+
 def test_what_c_does_not_do_is_refused():
-    with pytest.raises(RunError, match="let it draw once per epoch"):
-        tuned(CFineTuner, policy="random", redraw="step")
     model = SqueezeNet()
     with pytest.raises(RunError, match="has no dropout"):
         CFineTuner(model, torch.zeros(1, 3, 16, 16), budget="64KiB", device="cpu")

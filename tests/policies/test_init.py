@@ -170,7 +170,7 @@ def test_options_may_be_text():
         (
             "medyate",
             {"alpha": 0.1},
-            "policy medyate has no option alpha; it has biases, layer_set, k, share, alpha_opt, boosted",
+            "policy medyate has no option alpha; it has biases, front, layer_set, k, share, alpha_opt, boosted",
         ),
         ("medyate", {"alpha_opt": 1.5}, r"policy medyate cannot take these options: .*alpha_opt"),
         ("medyate", {"k": "many"}, r"policy medyate cannot take these options: .*k"),

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kilotune.errors import BudgetError
-from kilotune.policies.base import Task
+from kilotune.policies.base import State, Task
 from kilotune.policies.spend import Prices, affordable, cut, spend
+from kilotune.policies.uniform import Random
+from kilotune.rng import Pcg32
 
 
 @given(st.lists(st.integers(1, 50), max_size=30), st.integers(0, 400), st.randoms(use_true_random=False))
@@ -60,3 +62,15 @@ def test_what_is_charged_once_comes_with_the_first_unit_of_a_layer(build):
     order = [0, 7, 1, 6, 12]  # a, b, a, b, c
     for budget, n_units in ((39, 0), (40, 1), (79, 1), (80, 2), (88, 4), (127, 4), (128, 5)):
         assert len(spend(order, Prices(task.neurons), budget)) == n_units
+
+
+def test_the_front_is_never_trained(build):
+    """As an option of the policy, beside what a budget leaves out."""
+    task = Task.of(build.chain([build.layer(name, 4, 6, size=3) for name in "abcd"]))
+    policy = Random(front=2)
+    assert policy.fronts(task) == [0, 3]
+    for size in (policy.sizes(task)[0], policy.sizes(task)[-1]):
+        assert policy.bound(task, size).caps[:2] == (0, 0)
+    assert {one.layer for one in policy.draw(task, policy.sizes(task)[-1], State(), Pcg32(0))} == {"c", "d"}
+    assert not policy.sizes(replace(task, front=4))
+    assert not Random(front=9).sizes(task)

@@ -7,7 +7,7 @@ from kilotune.graph.capture import capture
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.ledger import Layout
 from kilotune.report.picture import LETTERS, occupancy, picture, step_name
-from kilotune.update_plan import ChannelSet, UpdatePlan
+from kilotune.update_plan import ChannelSet, Keep, UpdatePlan
 
 PLAN = UpdatePlan((ChannelSet("0", "in", (1,)), ChannelSet("3", "in", (0, 2, 5))))
 WORD = 4  # Every buffer is a multiple of four bytes at a multiple of four: parts of this size are full or empty.
@@ -84,3 +84,24 @@ def test_long_names_keep_both_ends(layout):
     graph = capture(Long(), torch.zeros(1, 2, 4, 4))
     text = picture(Layout.of(graph, (), (), True, Accounting()), UpdatePlan())
     assert "\nforward a_rather_lo…f_layers.convolution " in text
+
+
+def test_scratch_of_ways_of_keeping_is_drawn_as_scratch():
+    """Below the kept channels, at the steps at which they are compressed and read."""
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1), nn.Flatten(), nn.Linear(256, 2)
+    )
+    plan = UpdatePlan((ChannelSet("2", "in", (0, 1, 2)),), keeps=(Keep("2", "int8"),))
+    graph = capture(model, torch.zeros(1, 1, 8, 8))
+    layout = Layout.of_plan(graph, plan, Accounting())
+    stack, working = layout.stack(plan), layout.scratch(plan)
+    node = graph.layer["2"].node
+    assert sorted(np.flatnonzero(working)) == [layout.timeline.forward_at[node], layout.timeline.backward_at[node]]
+    top = int((layout.arena.extent + stack).max())
+    for step in np.flatnonzero(working):
+        drawn = occupancy(layout, step, int(stack[step]), top, 16, int(working[step])).sum(1)
+        fixed = sum(b.nbytes for b in layout.arena.buffers if b.kind == "scratch" and b.first <= step <= b.last)
+        assert drawn[list(LETTERS).index("scratch")] == pytest.approx(working[step] + fixed)
+        assert drawn[list(LETTERS).index("kept")] == pytest.approx(stack[step] - working[step])
+    report = layout.report(plan)
+    assert report.total_bytes == sum(report.by_kind.values())

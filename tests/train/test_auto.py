@@ -99,6 +99,43 @@ def test_the_same_seed_chooses_the_same(case):
     assert [(c.candidate, c.share, c.n_weights) for c in first] == [(c.candidate, c.share, c.n_weights) for c in second]
 
 
+def test_the_search_varies_one_part_after_the_other(case):
+    """Ways and a way by layer, policies, biases, fronts; nothing twice, the best first, and all of it fits."""
+    _, graph, _, _, gradient = case
+    choices = choose(graph, gradient, Budget(12_000))
+    tried = [choice.candidate for choice in choices]
+    assert len(set(tried)) == len(tried)
+    assert {"medyate", "trady", "random", "dgsu", "bias", "last", "classifier"} == {one.policy for one in tried}
+    assert {None, "int8", "int4"} < {one.keep for one in tried}
+    assert {name for one in tried for name, _ in one.options} == {"biases", "front"}
+    best = choices[0]
+    assert best.share == max(choice.share for choice in choices)
+    assert best.worst_bytes <= 12_000
+
+
+def test_ways_by_layer_are_those_worth_most(case):
+    """The way of each layer leaves at least as much for an element as any other; judged by its own fidelity."""
+    _, graph, _, _, gradient = case
+    choices = choose(graph, gradient, Budget(12_000))
+    mixed = next(one for one in choices if isinstance(one.candidate.keep, tuple))
+    ways = dict(mixed.candidate.keep)
+    assert graph.body[0].name not in ways, "the image is there anyway"
+    assert set(ways.values()) <= {"int8", "int4"}
+    assert min(gradient.left_by(mixed.candidate.keep)[name] for name in ways) <= mixed.fidelity <= 1
+    assert mixed.candidate.flags.endswith(",".join(f"{name}={way}" for name, way in ways.items()))
+    assert mixed.candidate.label.partition("by layer: ")[2].split()[0].isdigit()
+
+
+def test_low_rank_ways_lose_more_at_lower_ranks(case):
+    model, graph, x, y, _ = case
+    ways = ("hosvd:0.5:1", "hosvd:0.99:1", "asi:1", "asi:9")
+    fidelity = measure(model, graph, x, y, ways).fidelity
+    for layer in graph.body[1:3]:
+        low, high, one, many = (fidelity[way][layer.name] for way in ways)
+        assert low < high
+        assert one < many
+
+
 def test_the_chosen_selector_has_drawn_nothing_yet(case):
     _, graph, _, _, gradient = case
     best = choose(graph, gradient, Budget(12_000), candidates=CANDIDATES[:2])[0]

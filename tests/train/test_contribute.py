@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from kilotune.data.images import Split
 from kilotune.errors import PlanError, TrainingError
 from kilotune.policies.contributions import CLASSIFIER, RATIOS, bias_part, weight_part
-from kilotune.train.contribute import contribute
+from kilotune.train.contribute import TRAINED_RATIOS, contribute
 from kilotune.train.update import fingerprint
 
 EXAMPLE = torch.zeros(1, 3, 8, 8)
@@ -77,7 +77,7 @@ BIASES = ("1.bias", "4.bias", "6.bias")
 @pytest.mark.parametrize(("score", "sign"), [("loss", -1), ("accuracy", None)])
 def test_short_fine_tunings_equal_stock_ones(score, sign):
     model = make_model()
-    table = contribute(model, EXAMPLE, TRAIN, HELD_OUT, score, **FIELDS)
+    table = contribute(model, EXAMPLE, TRAIN, HELD_OUT, score, ratios=RATIOS, **FIELDS)
     biases_alone = dense_tuning(model, HEAD + BIASES)
     norms = model.get_submodule("6").weight.flatten(2).norm(dim=(0, 2))
     mask = torch.zeros(8)
@@ -120,6 +120,14 @@ def test_only_the_last_layers_are_tried():
     table = contribute(make_model(), EXAMPLE, TRAIN, HELD_OUT, "gradient", n_bias=1, **FIELDS)
     assert set(table.values) == {CLASSIFIER, bias_part(1), *(weight_part(2, ratio) for ratio in RATIOS)}
     assert table.n_bias == 1
+
+
+def test_what_takes_a_training_is_tried_at_two_ratios():
+    table = contribute(make_model(), EXAMPLE, TRAIN, HELD_OUT, n_bias=1, **FIELDS)
+    assert table.score == "loss"
+    assert {name for name in table.values if name.startswith("weight")} == {
+        weight_part(2, ratio) for ratio in TRAINED_RATIOS
+    }
 
 
 def test_only_the_ratios_asked_for_are_tried():

@@ -111,7 +111,7 @@ class Fitter:
         if self._seen is None:
             return len(self._sides) // 2
         layout = self._classifier_step(self._seen)
-        resident = sum(layout.fixed_resident.values())
+        resident = layout.resident_bytes
         growth = max(self.budget.nbytes - resident, 0) / max(layout.floor_bytes - resident, 1)
         return bisect_right(self._sides, self._seen.input.shape[-1] * sqrt(growth)) - 1
 
@@ -122,7 +122,7 @@ class Fitter:
 
     def _hopeless(self, graph: "Graph") -> bool:
         """Whether what the classifier needs at any input exceeds the budget already."""
-        return sum(self._classifier_step(graph).fixed_resident.values()) > self.budget.nbytes
+        return self._classifier_step(graph).resident_bytes > self.budget.nbytes
 
     @property
     def _sides(self) -> list[int]:

@@ -24,13 +24,25 @@ def ledger(
     batch: options.Batch = 1,
     streamed: options.Streamed = False,
     program: options.ProgramBytes = 0,
+    commits: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Draws in an epoch, each of which commits to the weight store: also show what that costs."
+        ),
+    ] = None,
+    erases: Annotated[int, typer.Option(min=1, help="Erases that a page of the weight store survives.")] = 10_000,
     as_json: options.AsJson = False,
 ) -> None:
-    """What a plan file costs on a network: channels of each layer, both ledgers, and who lives when."""
+    """What a plan file costs on a network: channels of each layer, both ledgers, and who lives when.
+
+    With --commits also the wear of the weight store of a device whose policy draws again and again.
+    """
     from kilotune.cli.network import Network
+    from kilotune.codegen.wear import wear
     from kilotune.memory.accounting import Accounting
     from kilotune.memory.ledger import Layout
     from kilotune.report.accounts import account_text
+    from kilotune.report.wear import wear_text
 
     update = read_plan(plan)
     network = Network.load(model, weights, classes)
@@ -39,7 +51,10 @@ def ledger(
     layout = Layout.of_plan(graph, update, accounting)
     report = layout.report(update)
     facts = {"model": model, "input": graph.input.shape[1:]} | ledger_facts(update, report) | streaming_facts(layout)
-    emit(facts, as_json, lambda: account_text(graph, update, layout, report))
+    store = wear(layout, update, commits, erases) if commits else None
+    facts |= {"store": store._asdict()} if store else {}
+    text = [] if store is None else [wear_text(store)]
+    emit(facts, as_json, lambda: "\n\n".join([account_text(graph, update, layout, report), *text]))
 
 
 def ledger_facts(update: "UpdatePlan", report: "LedgerReport") -> dict[str, Any]:

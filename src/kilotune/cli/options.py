@@ -47,12 +47,16 @@ def parse_policy_options(given: list[str] | None) -> dict[str, Any]:
 
 
 def parse_keep(given: str | None) -> str | dict[str, str] | None:
-    """A way of keeping for all layers, or the ways by layer of a .json file. Raises PlanError if it cannot be read."""
+    """A way of keeping for all layers, ``LAYER=WAY,LAYER=WAY``, or those of a .json file. Raises PlanError if it is none."""
     from kilotune.graph.ways import parse_way, read_ways
 
     if given is None:
         return None
-    return read_ways(Path(given)) if given.endswith(".json") else str(parse_way(given))
+    if given.endswith(".json"):
+        return read_ways(Path(given))
+    if "=" not in given:
+        return str(parse_way(given))
+    return {layer: str(parse_way(way)) for layer, _, way in (pair.partition("=") for pair in given.split(","))}
 
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model of the zoo, or your own as module:callable.")]
@@ -135,8 +139,8 @@ Keep = Annotated[
     typer.Option(
         metavar="WAY",
         help="How trained layers keep their inputs for backward: int8, int4, prune:SHARE, filter:PATCH, svd:ENERGY, "
-        "hosvd:ENERGY, asi:RANK, lance:RANK, or a .json file of ways by layer, as `kilotune calibrate` writes it "
-        "[default: exactly].",
+        "hosvd:ENERGY, asi:RANK, lance:RANK; LAYER=WAY,LAYER=WAY; or a .json file of ways by layer, as `kilotune "
+        "calibrate` writes it [default: exactly].",
     ),
 ]
 RankingFile = Annotated[

@@ -51,7 +51,7 @@ def plan(
     """What a policy trains inside a memory budget, and what that costs, byte by byte.
 
     Prints the policy's first draw: channels of each layer, both ledgers, and who lives when. The worst case holds for
-    every draw the policy can make. --policy auto compares combinations of policy, trained biases and --keep by the share
+    every draw the policy can make. --policy auto compares combinations of policy, layers, biases and --keep by the share
     of the gradient that they capture, and takes the best.
     """
     from kilotune.cli.fitting import Fitter
@@ -117,6 +117,7 @@ def _comparison(choices: "list[Choice]") -> dict[str, Any]:
     rows = [
         {
             "arguments": one.candidate.flags,
+            "label": one.candidate.label,
             "fits": one.selector is not None,
             "worst_total_bytes": one.worst_bytes,
             "trained_weights": one.n_weights,
@@ -136,7 +137,7 @@ def _comparison_text(rows: list[dict[str, Any]]) -> str:
     head = ["combination", "why", "total B", "weights", "biases", "fidelity", "gradient"]
     lines = [
         [
-            row["arguments"],
+            row["label"],
             ("chosen: " if number == 0 else "") + row["why"],
             row["worst_total_bytes"],
             row["trained_weights"],
@@ -145,11 +146,11 @@ def _comparison_text(rows: list[dict[str, Any]]) -> str:
             f"{row['gradient_share']:.2%}",
         ]
         if row["fits"]
-        else [row["arguments"], row["why"], "-", "-", "-", "-", "-"]
+        else [row["label"], row["why"], "-", "-", "-", "-", "-"]
         for number, row in enumerate(rows)
     ]
     return (
-        f"{text_table(head, lines, n_left=2)}\n\n"
+        f"{text_table(head, lines, n_left=2)}\n\nchosen: {rows[0]['arguments']}\n\n"
         "gradient: share of the squared gradient norm of everything but the classifier that the combination trains, on average "
         "over its draws, times fidelity, what the way of keeping leaves of it"
     )

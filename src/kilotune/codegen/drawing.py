@@ -52,6 +52,11 @@ class Drawing:
         return int(self.channels.sum())
 
     @property
+    def present_bytes(self) -> int:
+        """A draw and its generator, as they are committed."""
+        return present_bytes(len(self.layers), self.max_channels)
+
+    @property
     def scratch_bytes(self) -> int:
         """What a draw needs while it lasts, as promised in ``kt_policy.h``."""
         n = self.n_channels
@@ -65,6 +70,11 @@ class Drawing:
         return {"medyate": 4 * self.n_channels, "cyclic": 2 * (self.n_channels + len(self.layers))}.get(
             self.function, 0
         )
+
+
+def present_bytes(n_layers: int, n_channels: int) -> int:
+    """A draw of up to ``n_channels`` of ``n_layers`` layers, and its generator, as they are committed."""
+    return -(-(24 + 2 * (n_layers + n_channels)) // 8) * 8
 
 
 def find_drawing(selector: Selector, seed: int) -> Drawing | None:

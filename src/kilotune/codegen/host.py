@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from kilotune.codegen.medium import MemoryMedium
-from kilotune.codegen.program import Program
+from kilotune.codegen.program import Constant, Program
+from kilotune.codegen.region import SlicePlace
 from kilotune.codegen.tools import run_tool
 from kilotune.errors import ExportError
 
@@ -56,11 +58,20 @@ def link(objects: Sequence[Path], out: Path, flags: tuple[str, ...] = FAST, comp
     return library
 
 
+class _Slice(ctypes.Structure):
+    """``kt_slice``."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("index", "delta", "gradient", "velocity", "kept")),
+        ("count", ctypes.c_uint16),
+    ]
+
+
 class HostProject:
     """The functions of ``kt_project.h``. One at a time per library: a project has one arena.
 
     store_bytes: size of the weight store, in memory, of a project that draws anew. cells: what it already holds.
-    pixel: what images consist of.
+    pixel: what images consist of. constants: of a project whose weights are given.
     """
 
     def __init__(
@@ -71,6 +82,7 @@ class HostProject:
         store_bytes: int = 0,
         cells: np.ndarray | None = None,
         pixel: type[np.generic] = np.float32,
+        constants: Sequence[Constant] = (),
     ):
         self._c, self._pixel = ctypes.CDLL(str(library)), pixel
         self._image_elements, self._classes = image_elements, classes
@@ -82,6 +94,9 @@ class HostProject:
         self._c.kt_set_learning_rate.argtypes = (ctypes.c_float,)
         self._c.kt_weights_hash.restype = ctypes.c_uint32
         self._probe: object = None
+        self._indices: list[np.ndarray] = []
+        for constant in constants:
+            self.view(constant.name, constant.values.size, constant.values.dtype)[:] = constant.values.reshape(-1)
         self.medium = MemoryMedium(store_bytes, cells)
         self._c.kt_use_store(ctypes.byref(self.medium.struct))
         self.check(self._c.kt_start())
@@ -129,15 +144,23 @@ class HostProject:
         """Of everything trained."""
         return int(self._c.kt_weights_hash())
 
+    def view(self, name: str, elements: int, dtype: DTypeLike = np.float32) -> np.ndarray:
+        """The first ``elements`` numbers of an array of the project, the array itself."""
+        memory = (ctypes.c_ubyte * (elements * np.dtype(dtype).itemsize)).in_dll(self._c, name)
+        return np.ctypeslib.as_array(memory).view(dtype)
+
     def floats(self, offset: int, elements: int) -> np.ndarray:
         """A copy of ``elements`` numbers of the arena from byte ``offset`` on."""
-        arena = (ctypes.c_float * (offset // 4 + elements)).in_dll(self._c, "kt_arena")
-        return np.ctypeslib.as_array(arena)[offset // 4 :].copy()
+        return self.view("kt_arena", offset // 4 + elements)[offset // 4 :].copy()
 
-    def write_floats(self, offset: int, values: np.ndarray) -> None:
-        """Overwrite numbers of the arena."""
-        arena = (ctypes.c_float * (offset // 4 + values.size)).in_dll(self._c, "kt_arena")
-        np.ctypeslib.as_array(arena)[offset // 4 :] = values.reshape(-1)
+    def train(self, indices: Sequence[Sequence[int]], places: Sequence[SlicePlace]) -> None:
+        """Which input channels of each layer of the tables are trained from now on, of a project whose channels are given."""
+        self._indices = [np.array(chosen, np.uint16) for chosen in indices]
+        arena = ctypes.addressof(ctypes.c_float.in_dll(self._c, "kt_arena"))
+        rows = (_Slice * len(places)).in_dll(self._c, "kt_slices")
+        for row, chosen, at in zip(rows, self._indices, places, strict=True):
+            row.index, row.count = chosen.ctypes.data, len(chosen)
+            row.delta, row.gradient, row.kept = arena + at.delta, arena + at.gradient, arena + at.kept
 
     def watch(self, seen: Callable[[int, int, np.ndarray], None]) -> None:
         """Call ``seen(0 value or 1 gradient, node, numbers)`` for everything a build with ``PROBE`` computes."""

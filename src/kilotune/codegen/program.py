@@ -142,8 +142,7 @@ class Draws:
     @property
     def present_bytes(self) -> int:
         """The present draw and its generator."""
-        numbers = len(self.drawing.layers) + self.drawing.max_channels
-        return -(-(24 + 2 * numbers) // 8) * 8
+        return self.drawing.present_bytes
 
     @property
     def nbytes(self) -> int:

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import kilotune
 from kilotune.codegen.program import Program
-from kilotune.codegen.render import argument, draw_fields, fields, fill, weights_source
+from kilotune.codegen.render import argument, draw_fields, fields, fill, storage_source, weights_source
 from kilotune.errors import ExportError
 
 RUNTIME = Path(kilotune.__file__).parent / "runtime"
 _NAMES = re.compile(r"\b(kt_\w+)(\.h|\.inc)?")
 
 
-def write_sources(program: Program, folder: Path, model: str, policy: str, rate: float) -> None:
+def write_sources(program: Program, folder: Path, model: str, policy: str, rate: float, is_fixed: bool = True) -> None:
     """Write ``src/`` of a project into ``folder``, which must be new or empty.
 
-    rate: learning rate until ``kt_set_learning_rate`` changes it. Raises ExportError if there is something already.
+    rate: learning rate until ``kt_set_learning_rate`` changes it. is_fixed: whether weights and trained channels are constants;
+    if not, ``HostProject`` gives them. Raises ExportError if there is something already.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ExportError(f"{folder} is not empty; choose another folder")
@@ -26,7 +27,7 @@ def write_sources(program: Program, folder: Path, model: str, policy: str, rate:
     state = "kt_dynamic.c" if program.draws else "kt_static.c"
     values = {"state": (RUNTIME / "project" / state).read_text()}
     values |= (
-        fields(program)
+        fields(program, is_fixed)
         | (draw_fields(program.draws) if program.draws else {})
         | {
             "version": kilotune.__version__,
@@ -39,7 +40,7 @@ def write_sources(program: Program, folder: Path, model: str, policy: str, rate:
     for name in ("kt_project.h", "kt_project.c"):
         (sources / name).write_text(fill((RUNTIME / "project" / name).read_text(), values))
     _copy_runtime(sources)
-    (sources / "kt_weights.c").write_text(weights_source(program))
+    (sources / "kt_weights.c").write_text(weights_source(program) if is_fixed else storage_source(program))
 
 
 def _copy_runtime(sources: Path) -> None:

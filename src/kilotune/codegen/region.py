@@ -85,7 +85,7 @@ class Region:
     @property
     def top(self) -> int:
         """First byte above the slices."""
-        return self.nbytes - self.state_bytes - sum(self.layout.fixed_resident.values())
+        return self.nbytes - self.state_bytes - self.layout.resident_bytes
 
     @property
     def state(self) -> Place:

@@ -153,8 +153,8 @@ def _row(row: tuple[Argument | str, ...]) -> str:
     return f"{{{', '.join(field if isinstance(field, str) else argument(field) for field in row)}}}"
 
 
-def fields(program: Program) -> dict[str, str]:
-    """What the templates of ``runtime/project`` leave open, as text."""
+def fields(program: Program, is_fixed: bool = True) -> dict[str, str]:
+    """What the templates of ``runtime/project`` leave open, as text; is_fixed: whether the trained channels are constants."""
     return {
         "arena_bytes": str(program.arena_bytes),
         "fixed_bytes": str(program.fixed_bytes),
@@ -163,7 +163,7 @@ def fields(program: Program) -> dict[str, str]:
         "classes": str(program.classes),
         "gradients": "summed" if program.accumulates else "applied at once",
         "declarations": "\n".join(declaration(item) for item in program.constants),
-        "structs": "\n".join(struct(item, program.draws is not None) for item in program.structs),
+        "structs": "\n".join(struct(item, program.draws is not None or not is_fixed) for item in program.structs),
         "image": argument(program.image),
         "logits": argument(program.logits),
         "loss_gradient": argument(program.loss_gradient),
@@ -242,3 +242,9 @@ def fill(template: str, values: dict[str, str]) -> str:
 def weights_source(program: Program) -> str:
     """The C file with all constants."""
     return '#include "kt_project.h"\n\n' + "\n".join(constant(item) for item in program.constants)
+
+
+def storage_source(program: Program) -> str:
+    """Room for the constants, which somebody else fills in."""
+    lines = (f"{_C_TYPES[str(item.values.dtype)]} {item.name}[{item.values.size}];" for item in program.constants)
+    return "#include <stdint.h>\n\n" + "\n".join(lines) + "\n"

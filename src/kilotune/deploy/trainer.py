@@ -1,7 +1,8 @@
 """The C library as a trainer on the CPU: it computes losses and gradients, PyTorch's optimiser and everything around stay."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -9,9 +10,8 @@ import torch
 
 from kilotune.codegen.decide import decide, without_dropout
 from kilotune.codegen.host import HostProject, compile_objects, link
-from kilotune.codegen.numbers import store
-from kilotune.codegen.program import Place
 from kilotune.codegen.project import RUNTIME, write_sources
+from kilotune.codegen.region import place
 from kilotune.deploy.describe import describe, lay_out
 from kilotune.errors import RunError
 from kilotune.graph.node import Dropout
@@ -20,13 +20,13 @@ from kilotune.ops.prepare import Step
 from kilotune.train.loop import FineTuner
 from kilotune.train.recipe import Recipe
 from kilotune.train.stepping import Batch, Stepper
-from kilotune.update_plan import UpdatePlan
+from kilotune.update_plan import ChannelSet, UpdatePlan
 
 
 class CFineTuner(FineTuner):
     """A FineTuner whose losses and gradients come from the exported C, one image after another.
 
-    Raises RunError for what the C cannot do: other devices and number formats, dropout, new channels in every step.
+    Raises RunError for what the C cannot do: other devices and number formats, dropout.
     """
 
     def _prepare(self) -> None:
@@ -35,80 +35,111 @@ class CFineTuner(FineTuner):
             raise RunError("--backend c trains in float32 on the CPU, without micro-batches; leave the backend out")
         if any(isinstance(node.op, Dropout) and node.op.p for node in self.graph.nodes):
             raise RunError("--backend c has no dropout; leave the backend out, or set its probability to 0")
-        if self.selection.draws_in_epochs:
-            raise RunError(
-                "--backend c compiles every new plan, which takes seconds; let it draw once per epoch: --redraw epoch"
-            )
         self._stepper = CStepper(self.step, self.recipe, self.device)
 
 
 class CStepper(Stepper):
-    """A Stepper that lets a C project compute the gradient."""
+    """A Stepper that lets a C project compute the gradient.
+
+    The project is compiled for the layers that draws may train, as the weights of PyTorch's program, which are brought to it
+    before each step. A draw only says which channels are trained.
+    """
 
     def __init__(self, step: torch.nn.Module, recipe: Recipe, device: torch.device):
         super().__init__(step, recipe, device)
         assert isinstance(step, Step)
         self._c_step: Step = step
         self._plan: UpdatePlan | None = None
+        self._layout: tuple[object, ...] | None = None
 
     def gradient(self, micro_batches: Sequence[Batch]) -> torch.Tensor:
         """Leave the gradient of the mean loss over all images in ``.grad``; that loss."""
         if self._plan is not self._c_step.plan:
-            self._build()
+            self._prepare(self._c_step.plan)
         self._push()
         images = [pair for x, y in micro_batches for pair in zip(x.numpy(force=True), y.tolist(), strict=True)]
         losses = [self._project.train_step(image, label) for image, label in images]
-        for name, place, elements in self._places("gradient"):
-            parameter = self._c_step.live[name]
-            summed = torch.from_numpy(self._project.floats(place.offset, elements))
+        for parameter, summed in self._gradients:
             parameter.grad = (summed / len(images)).view_as(parameter)
-            self._project.write_floats(place.offset, torch.zeros(elements).numpy())
+            summed.zero_()
         return torch.tensor(losses).mean()
 
-    def _build(self) -> None:
-        """Compile the plan that is trained now, over the weights as they are now."""
+    def _prepare(self, plan: UpdatePlan) -> None:
+        """Have the present plan trained, compiling where its layers are others than before."""
+        pool = plan.pool or tuple(one.layer for one in plan.channels)
+        layout = (pool, plan.biases, plan.classifier)
+        if layout != self._layout:
+            self._build(plan, pool)
+        self._plan, self._layout = plan, layout
+        self._draw(plan)
+
+    def _build(self, plan: UpdatePlan, pool: tuple[str, ...]) -> None:
+        """Compile a project with room for all channels of the pool."""
         step = self._c_step
-        model = step.sync()
-        region = lay_out(without_dropout(step.graph), step.plan, Accounting())
-        self._values = describe(model, region, "float32")
-        self._program = decide(self._values, step.plan)
-        self._plan = step.plan
+        graph = without_dropout(step.graph)
+        whole = tuple(ChannelSet(name, "in", tuple(range(graph.layer[name].in_channels))) for name in pool)
+        self._region = lay_out(graph, replace(plan, channels=whole, keeps=()), Accounting())
+        values = describe(step.sync(), self._region, "float32")
+        self._program = decide(values, replace(plan, channels=whole))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder)
-            write_sources(self._program, path / "c", step.graph.model, "host", 0.0)
+            write_sources(self._program, path / "c", graph.model, "host", 0.0, is_fixed=False)
             sources = path / "c" / "src"
             own = compile_objects([sources / "kt_project.c", sources / "kt_weights.c"], sources, path)
             library = link([*_runtime_objects(), *own], path)
-            self._project = HostProject(library, self._program.image_elements, self._program.classes)
+            program = self._program
+            self._project = HostProject(library, program.image_elements, program.classes, constants=program.constants)
+        self._arena = torch.from_numpy(self._project.view("kt_arena", program.arena_bytes // 4))
+        self._weights = {
+            node: torch.from_numpy(self._project.view(f"weight{values.number[node]}", folded.weight.size))
+            for node, folded in values.folded.items()
+        }
+
+    def _draw(self, plan: UpdatePlan) -> None:
+        """Where the trained channels lie now; their deltas are zero, as the weights that are brought are whole ones."""
+        region, step = self._region, self._c_step
+        chosen = {one.layer: one.indices for one in plan.channels}
+        indices = [chosen.get(layer.name, ()) for layer in region.pool]
+        places = place([len(one) for one in indices], region.pool, region.top, region.copies, region.accumulate)
+        self._arena[min((at.delta for at in places), default=region.top) // 4 : region.top // 4] = 0.0
+        self._project.train(indices, places)
+        gradients = {
+            f"{layer.name}.weight": at.gradient
+            for layer, one, at in zip(region.pool, indices, places, strict=True)
+            if one
+        }
+        gradients |= {name: item.gradient.offset for name, item in region.trained.items() if item.gradient}
+        self._gradients = [
+            (step.live[name], self._floats(at, step.live[name].numel())) for name, at in gradients.items()
+        ]
+        self._values = self._running()
+        for layer in region.pool:
+            running = step._weights[layer.node].weight
+            assert running is not None
+            self._weights[layer.node].copy_(running.reshape(-1))
+
+    def _running(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """(what the C reads, what PyTorch's program reads) of everything trained."""
+        step, pairs = self._c_step, []
+        for name in step.live:
+            layer, _, kind = name.rpartition(".")
+            node = step.graph.layer[layer].node
+            running = getattr(step._weights[node], kind)
+            if kind == "weight":
+                pairs.append((self._weights[node], running))
+            else:
+                trained = self._region.trained[name]
+                pairs.append((self._floats(trained.value.offset, trained.elements), running))
+        return pairs
 
     def _push(self) -> None:
         """Bring the parameters as the optimiser left them to where the C reads them."""
-        step = self._c_step
-        step.program.refresh()
-        for name, place, _ in self._places("value"):
-            layer, _, kind = name.rpartition(".")
-            node = step.graph.node[step.graph.layer[layer].node]
-            running = step._weights[node.name]
-            assert running.weight is not None
-            if kind == "bias":
-                assert running.bias is not None
-                self._project.write_floats(place.offset, running.bias.numpy())
-                continue
-            base = torch.from_numpy(store(self._values.folded[node.name].weight, "float32").numbers)
-            delta = step._live_weights[layer].slice.cut(running.weight - base)
-            self._project.write_floats(place.offset, delta.numpy())
+        self._c_step.program.refresh()
+        for ours, running in self._values:
+            ours.copy_(running.reshape(-1))
 
-    def _places(self, what: str) -> Iterator[tuple[str, Place, int]]:
-        """(parameter, place, elements) of values or gradients."""
-        table = next(item for item in self._program.structs if item.name == "kt_slices")
-        for layer, row in zip(self._program.slices, table.rows, strict=True):
-            place = row[{"value": 1, "gradient": 2}[what]]
-            assert isinstance(place, Place)
-            if row[5]:
-                yield f"{layer}.weight", place, self._c_step.live[f"{layer}.weight"].numel()
-        for name, trained in self._values.region.trained.items():
-            if name.endswith(".bias"):
-                yield name, getattr(trained, what), trained.elements
+    def _floats(self, offset: int, elements: int) -> torch.Tensor:
+        return self._arena[offset // 4 : offset // 4 + elements]
 
 
 @cache

@@ -32,7 +32,7 @@ class Scratch(NamedTuple):
 
 
 def scratch(way: Way | None, layer: Layer, modes: Modes, batch: int, most: int) -> Scratch:
-    """What keeping up to ``most`` channels of the input of ``layer`` in ``way`` needs at a batch size; exactly (None): nothing."""
+    """What keeping up to ``most`` channels of the input of ``layer`` in ``way`` (None: exactly) needs at a batch size."""
     return Scratch() if way is None else _SCRATCH[way.name](_Case(way, layer, modes, batch, most))
 
 
@@ -107,6 +107,8 @@ def _svd(case: _Case) -> Scratch:
     """The input and, of several samples, their Gram matrix and the product with their factor. Backward: dL/dy in components."""
     if case.n == 1:
         return Scratch(Charge(0, case.p))
+    most = case.way.most(case.modes, case.batch, case.most)
+    turned = ceil(case.outputs * (1 + 2 * most / case.n))
     most = case.way.most(case.modes, case.batch, case.most)
     turned = ceil(case.outputs * (1 + 2 * most / case.n))
     return Scratch(Charge((EIGEN + 3) * case.n * case.n, 4 * case.p), Charge(turned, 0))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kilotune.memory.buffer import Buffer
+from kilotune.memory.buffer import Buffer, live_bytes
 from kilotune.rng import Pcg32
 
 MOST_MOVES = 100
@@ -44,14 +44,6 @@ class Arena:
     def lower_bound(self) -> int:
         """Most bytes alive at one step; no arena is smaller."""
         return int(self.live.max(initial=0))
-
-
-def live_bytes(buffers: Sequence[Buffer], n_steps: int) -> np.ndarray:
-    """Bytes alive at each step (steps,), wherever they are."""
-    live = np.zeros(n_steps, dtype=np.int64)
-    for buffer in buffers:
-        live[buffer.first : buffer.last + 1] += buffer.nbytes
-    return live
 
 
 def pack(buffers: Sequence[Buffer], n_steps: int, above: np.ndarray | None = None) -> Arena:

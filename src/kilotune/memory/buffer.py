@@ -1,7 +1,10 @@
 """A piece of memory with a lifetime."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
 
 Kind = Literal["input", "activation", "mask", "gradient", "scratch"]
 
@@ -27,3 +30,12 @@ class Buffer:
 def aligned(nbytes: int) -> int:
     """``nbytes`` rounded up to a multiple of four, the alignment of every buffer on a device."""
     return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def live_bytes(buffers: Sequence[Buffer], n_steps: int) -> np.ndarray:
+    """Bytes alive at each step (steps,), wherever they are."""
+    change = np.zeros(n_steps + 1, dtype=np.int64)
+    for buffer in buffers:
+        change[buffer.first] += buffer.nbytes
+        change[buffer.last + 1] -= buffer.nbytes
+    return change.cumsum()[:-1]

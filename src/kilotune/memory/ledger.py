@@ -11,7 +11,8 @@ from kilotune.graph.node import Graph, Layer
 from kilotune.graph.scratch import scratch
 from kilotune.graph.way import Charge, Way
 from kilotune.memory.accounting import Accounting
-from kilotune.memory.arena import Arena, live_bytes, pack
+from kilotune.memory.arena import Arena, pack
+from kilotune.memory.buffer import live_bytes
 from kilotune.memory.cost import chosen_cost, unit_cost
 from kilotune.memory.fixed import resident_kinds, trained_kinds
 from kilotune.memory.knapsack import knapsack_once
@@ -115,10 +116,15 @@ class Layout:
         return pack(self.timeline.buffers, len(self.timeline.names), self._expected_stack())
 
     @property
+    def resident_bytes(self) -> int:
+        """What stays in every draw."""
+        return sum(self.fixed_resident.values())
+
+    @property
     def floor_bytes(self) -> int:
         """What no draw takes less than, however its buffers are packed; known without packing them."""
         live = live_bytes(self.timeline.buffers, len(self.timeline.names))
-        return int(live.max(initial=0)) + sum(self.fixed_resident.values())
+        return int(live.max(initial=0)) + self.resident_bytes
 
     def _expected_stack(self) -> np.ndarray:
         """Bytes above the fixed buffers at each step (steps,) if ``_EXPECTED_SHARE`` of the pool were trained."""
@@ -243,7 +249,7 @@ class Layout:
         numbers, numbers_once = numbers + working, numbers_once + working_once
         most = knapsack_once(numbers, cost, caps, elements, numbers_once, cost_once) + int(state_once @ (caps > 0))
         most *= self.accounting.element_bytes
-        return int((self.arena.extent + self._passing + most).max()) + sum(self.fixed_resident.values()) + state_bytes
+        return int((self.arena.extent + self._passing + most).max()) + self.resident_bytes + state_bytes
 
     def _worst_scratch(self, caps: np.ndarray, axis: Axis) -> tuple[np.ndarray, np.ndarray]:
         """Elements that ways of keeping need for each unit, and once, at each step (steps, layers), up to ``caps`` units."""

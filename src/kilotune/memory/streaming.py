@@ -9,6 +9,7 @@ import numpy as np
 
 from kilotune.graph.backward import StepGraph
 from kilotune.graph.node import Node
+from kilotune.memory import buffer
 from kilotune.memory.lifetime import Timeline
 from kilotune.memory.segments import Block, Mode, Segment, chain_from_input, find_blocks
 
@@ -66,11 +67,7 @@ def trades(timeline: Timeline) -> tuple[Trade, ...]:
 
 def live_bytes(timeline: Timeline) -> np.ndarray:
     """Bytes alive at each step (steps,), kept channels excluded."""
-    change = np.zeros(len(timeline.names) + 1, dtype=np.int64)
-    for buffer in timeline.buffers:
-        change[buffer.first] += buffer.nbytes
-        change[buffer.last + 1] -= buffer.nbytes
-    return change.cumsum()[:-1]
+    return buffer.live_bytes(timeline.buffers, len(timeline.names))
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from kilotune.errors import BudgetError, KilotuneError, RunError
+from kilotune.errors import BudgetError, RunError
 from kilotune.graph.node import Graph
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.ledger import Layout, LedgerReport
 from kilotune.memory.survey import survey_report
-from kilotune.policies import POLICIES, make
+from kilotune.policies import make
+from kilotune.policies.advice import advice
 from kilotune.policies.base import PASSES, Bound, Elements, Policy, State, Task
 from kilotune.policies.ranking import Ranking
 from kilotune.rng import Pcg32
-from kilotune.units import format_bytes
 from kilotune.update_plan import Budget, Keep, Ledger, UpdatePlan
 
 WORTH = 3 / 4
@@ -84,19 +84,18 @@ class Fitting:
             return self._worst(bound).total_bytes
         return getattr(Elements.worst(self.task, bound, self.policy.axis), ledger) * self.accounting.element_bytes
 
-    def fits(self, size: int, budget: Budget) -> bool:
-        """Whether no draw at ``size`` exceeds ``budget``; where even the buffers alone do, they are not packed."""
-        bound = self.bound(size)
-        return self._floor(bound, budget) <= budget.nbytes and self.count(bound, budget.ledger) <= budget.nbytes
+    def fits(self, bound: Bound, budget: Budget) -> bool:
+        """Whether no draw within ``bound`` exceeds ``budget``; where even the buffers alone do, they are not packed."""
+        return self.floor(bound, budget) <= budget.nbytes and self.count(bound, budget.ledger) <= budget.nbytes
 
-    def _floor(self, bound: Bound, budget: Budget) -> int:
+    def floor(self, bound: Bound, budget: Budget) -> int:
         """Bytes that ``count`` is never below, quickly."""
         return self.layout(bound).floor_bytes if budget.ledger == "total" else 0
 
     def largest(self, budget: Budget) -> int | None:
         """The largest size that fits; None if none does."""
         for run in reversed(self.policy.runs(self.task)):
-            if run and self.fits(run[0], budget):
+            if run and self.fits(self.bound(run[0]), budget):
                 return self._last_that_fits(run, budget)
         return None
 
@@ -105,7 +104,7 @@ class Fitting:
         low, high = 0, len(run) - 1
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if self.fits(run[middle], budget) else (low, middle - 1)
+            low, high = (middle, high) if self.fits(self.bound(run[middle]), budget) else (low, middle - 1)
         return run[low]
 
     def without_front(self, budget: Budget) -> "Fitting":
@@ -116,11 +115,11 @@ class Fitting:
         sizes = self.policy.sizes(self.task)
         if budget.ledger != "total" or (len(sizes) and self.largest(budget) == sizes[-1]):
             return self
-        fronts = self._fronts()
+        fronts = self.fronts()
         largest = [fitting.largest(budget) or 0 for fitting in fronts]
         return next(fitting for fitting, size in zip(fronts, largest, strict=True) if size >= WORTH * max(largest))
 
-    def _fronts(self) -> list["Fitting"]:
+    def fronts(self) -> list["Fitting"]:
         """This policy without none, one, two ... of its first layers."""
         return [replace(self, task=replace(self.task, front=front)) for front in self.policy.fronts(self.task)]
 
@@ -130,9 +129,9 @@ class Fitting:
         Pools of the last layers come first: they take least, so that of most others the buffers alone take more.
         """
         least: int | None = None
-        for fitting in reversed(self._fronts()):
+        for fitting in reversed(self.fronts()):
             for bound in fitting.smallest():
-                if least is None or fitting._floor(bound, budget) < least:
+                if least is None or fitting.floor(bound, budget) < least:
                     cost = fitting.count(bound, budget.ledger)
                     least = cost if least is None else min(least, cost)
         return least
@@ -142,29 +141,6 @@ class Fitting:
         for run in self.policy.runs(self.task):
             if run:
                 yield self.bound(run[0])
-
-    def advice(self, budget: Budget) -> str:
-        """What to say where nothing fits: the smallest budget that would do, and the policies that fit this one."""
-        least = self.least(budget)
-        needs = "has nothing to train" if least is None else f"needs at least {format_bytes(least)}"
-        shape = "x".join(map(str, self.task.graph.input.shape[1:]))
-        others = ", ".join(self._that_fit(budget)) or "no policy does"
-        return (
-            f"policy {self.policy.name} on {self.task.graph.model} at {shape} {needs} ({budget.ledger} ledger), the budget "
-            f"is {format_bytes(budget.nbytes)}; raise the budget, use a smaller input, or a policy that fits: {others}"
-        )
-
-    def _that_fit(self, budget: Budget) -> list[str]:
-        """Policies of which something fits. Where not even the classifier's step does, nothing can."""
-        if self._floor(Bound((0,) * len(self.task.table.names), 0), budget) > budget.nbytes:
-            return []
-        return [name for name in POLICIES if replace(self, policy=make(name))._fits_anywhere(budget)]
-
-    def _fits_anywhere(self, budget: Budget) -> bool:
-        try:
-            return any(fitting.largest(budget) is not None for fitting in reversed(self._fronts()))
-        except KilotuneError:
-            return False
 
 
 @dataclass
@@ -193,10 +169,16 @@ class Selector:
         """
         task = Task.of(graph, ranking, keep).counted_in(budget.ledger)
         fitting = Fitting(task, policy, accounting or Accounting()).without_front(budget)
+        selector = cls.largest(fitting, budget, seed)
+        if selector is None:
+            raise BudgetError(advice(fitting, budget))
+        return selector
+
+    @classmethod
+    def largest(cls, fitting: Fitting, budget: Budget, seed: int) -> "Selector | None":
+        """The largest selection that fits; None if none does."""
         size = fitting.largest(budget)
-        if size is None:
-            raise BudgetError(fitting.advice(budget))
-        return cls(fitting, size, Pcg32(seed))
+        return None if size is None else cls(fitting, size, Pcg32(seed))
 
     @property
     def policy(self) -> Policy:

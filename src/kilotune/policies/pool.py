@@ -50,7 +50,7 @@ class PooledPolicy(SpendingPolicy):
 
     def pool(self, task: Task, size: int) -> np.ndarray:
         """The layers that ``size`` can buy from; by LaRa the top K of them, all where none is large enough for alpha_opt."""
-        rows = affordable(task, self.layers(task), size, self.axis)
+        rows = affordable(task, self.behind(task), size, self.axis)
         if self.layer_set != "lara":
             return rows
         table = task.units(self.axis)

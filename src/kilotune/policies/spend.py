@@ -73,9 +73,11 @@ class SpendingPolicy(Policy):
 
     biases: the biases of this many last layers before the classifier are trained besides, in every draw; the papers train
     the shifts of batch norm in all layers and count them nowhere, the ``total`` ledger counts them.
+    front: no channel of the first so many layers is trained; a budget may leave out more of them.
     """
 
     biases: Annotated[int, Meta(ge=0)] = 0
+    front: Annotated[int, Meta(ge=0)] = 0
 
     @abstractmethod
     def layers(self, task: Task) -> np.ndarray:
@@ -85,17 +87,22 @@ class SpendingPolicy(Policy):
     def order(self, task: Task, ids: np.ndarray, state: State, rng: Pcg32) -> Iterable[int]:
         """The channels ``ids`` of the pool in the order in which they are bought."""
 
+    def behind(self, task: Task) -> np.ndarray:
+        """Those of ``layers`` that are not among the first ``front`` of the network, in the same order."""
+        rows = self.layers(task)
+        return rows[rows >= self.front]
+
     def pool(self, task: Task, size: int) -> np.ndarray:
         """Rows that draws at ``size`` choose from. Raises BudgetError if no channel fits."""
-        return affordable(task, self.layers(task), size, self.axis)
+        return affordable(task, self.behind(task), size, self.axis)
 
     def fronts(self, task: Task) -> list[int]:
         """Without none, the first, the first two ... of its layers."""
-        return [0, *np.sort(self.layers(task))[1:].tolist()]
+        return [0, *np.sort(self.behind(task))[1:].tolist()]
 
     def sizes(self, task: Task) -> range:
         """From one channel of the cheapest layer to all channels, in elements; empty where there is no layer."""
-        table, rows = task.units(self.axis), self.layers(task)
+        table, rows = task.units(self.axis), self.behind(task)
         rows = rows[rows >= task.front]
         if not len(rows):
             return range(0)

@@ -21,11 +21,17 @@ _WIDTH, _HEIGHT, _MARGIN = 960, 480, 24
 
 def arena_svg(layout: Layout, plan: UpdatePlan) -> str:
     """The fixed buffers at their offsets, the stack of kept channels of ``plan`` from the top; names are shown by hovering."""
-    stack = layout.stack(plan)
+    stack, working = layout.stack(plan), layout.scratch(plan)
     top = max(int((layout.arena.extent + stack).max()), 1)
     across, up = _WIDTH / max(len(stack), 1), _HEIGHT / top
-    kept = (("kept", step, 1, top - int(n), int(n), step_name(layout, step)) for step, n in enumerate(stack) if n)
-    shapes = [_rectangle(*one, across, up) for one in (*_buffers(layout), *kept)]
+    parts = (("kept", stack - working, 0 * stack), ("scratch", working, stack - working))
+    drawn = (
+        (kind, step, 1, top - int(n + above[step]), int(n), step_name(layout, step))
+        for kind, nbytes, above in parts
+        for step, n in enumerate(nbytes)
+        if n
+    )
+    shapes = [_rectangle(*one, across, up) for one in (*_buffers(layout), *drawn)]
     height = _HEIGHT + 2 * _MARGIN
     title = f"{layout.graph.model}: {format_bytes(top)} in {len(stack)} steps; kept channels from the top"
     legend = [

@@ -26,6 +26,8 @@ from kilotune.update_plan import UpdatePlan
 
 N_BIAS_COUNTS = 12
 """Numbers of biases that are measured; the gain saturates, and in between it is taken to be linear."""
+TRAINED_RATIOS = (1 / 4, 1.0)
+"""Shares of a layer's channels whose gain is worth a training each; in between it is taken to be linear."""
 Keep = Callable[[Contributions], Any]
 
 
@@ -34,9 +36,9 @@ def contribute(
     example: torch.Tensor,
     train: Split,
     held_out: Split,
-    score: Score = "gradient",
+    score: Score = "loss",
     n_bias: int | None = None,
-    ratios: tuple[float, ...] = RATIOS,
+    ratios: tuple[float, ...] | None = None,
     known: Contributions | None = None,
     keep: Keep = lambda table: None,
     **fields: Any,
@@ -46,7 +48,7 @@ def contribute(
     "loss" and "accuracy" fine-tune on ``train`` once for each part, as ``fields`` of ``Recipe`` say, and score on
     ``held_out``; "gradient" needs one training of the classifier and one pass over ``train``. n_bias: the biases of so many
     last layers are trained beside the weights, and the weights of those layers are tried; None: of all. ratios: those of
-    ``RATIOS`` that are tried.
+    ``RATIOS`` that are tried; None: ``TRAINED_RATIOS`` where each is a training, else all.
     known: the table of an earlier call that was broken off; what it has is not measured again. keep: is handed the table
     after every part. The model stays as it is. Raises PlanError where ``known`` is of another measurement.
     """
@@ -59,7 +61,8 @@ def contribute(
         _check_same(known, table)
         table = known
     measure = {"gradient": _gradients, "loss": _losses, "accuracy": _accuracies}[score]
-    plans = {name: plan for name, plan in _parts(trials.task, count, ratios).items() if name not in table.values}
+    tried = ratios or (RATIOS if score == "gradient" else TRAINED_RATIOS)
+    plans = {name: plan for name, plan in _parts(trials.task, count, tried).items() if name not in table.values}
     for name, value in measure(trials, plans):
         table = table.but({name: value})
         keep(table)

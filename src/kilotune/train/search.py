@@ -13,7 +13,7 @@ from kilotune.errors import PlanError
 from kilotune.graph.capture import capture
 from kilotune.memory.accounting import Accounting
 from kilotune.policies.base import Task
-from kilotune.policies.contributions import RATIOS, Contributions, Score
+from kilotune.policies.contributions import Contributions, Score
 from kilotune.policies.evolve import Evolution, Problem, evolve
 from kilotune.policies.files import load_json, save_json
 from kilotune.policies.fit import Fitting
@@ -39,9 +39,9 @@ def find_scheme(
     held_out: Split,
     budget: Budget,
     work: Path,
-    score: Score = "gradient",
+    score: Score = "loss",
     n_bias: int | None = None,
-    ratios: tuple[float, ...] = RATIOS,
+    ratios: tuple[float, ...] | None = None,
     generations: int = 60,
     population: int = 64,
     seed: int = 0,

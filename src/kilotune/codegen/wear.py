@@ -1,0 +1,58 @@
+"""What the commits of a plan cost on the weight store: bytes, erased pages, and epochs until the pages are worn."""
+
+from typing import NamedTuple
+
+from kilotune.codegen.drawing import present_bytes
+from kilotune.codegen.store import N_BANKS, PAGE_BYTES, Medium, StoreAccount
+from kilotune.memory.ledger import Layout
+from kilotune.update_plan import UpdatePlan
+
+_FLOAT_BYTES = 4
+
+
+class Wear(NamedTuple):
+    """image_bytes: what a commit consists of; store_bytes: pages of both banks; bytes_per_commit: what it writes.
+
+    erases_per_epoch: pages erased; a page is erased at every second commit. epochs: until the first page has had ``erases``.
+    """
+
+    image_bytes: int
+    store_bytes: int
+    bytes_per_commit: int
+    commits_per_epoch: int
+    bytes_per_epoch: int
+    erases_per_epoch: int
+    erases: int
+    epochs: float
+
+
+def wear(layout: Layout, plan: UpdatePlan, commits_per_epoch: int, erases: int, page_bytes: int = PAGE_BYTES) -> Wear:
+    """Wear of pages that survive ``erases`` erases under a policy that draws ``plan`` and others from the same layers.
+
+    Committed are the weights of all layers that draws may train, what stays from step to step, and the draw: of ``plan`` its
+    own, so that a larger draw of the same policy commits a little more.
+    """
+    image = image_bytes(layout, plan)
+    account = StoreAccount(image, Medium("the store", page_bytes, 0, erases))
+    n_pages = account.n_pages // N_BANKS
+    return Wear(
+        image,
+        account.nbytes,
+        account.bytes_per_commit,
+        commits_per_epoch,
+        account.bytes_per_commit * commits_per_epoch,
+        n_pages * commits_per_epoch,
+        erases,
+        account.epochs_until_worn(commits_per_epoch),
+    )
+
+
+def image_bytes(layout: Layout, plan: UpdatePlan) -> int:
+    """Bytes of a commit while ``plan`` is drawn (``Program.image_bytes`` of the largest draw)."""
+    layers = layout.graph.layer
+    chosen = [(len(one.indices), layers[one.layer].channel_weight_elements) for one in plan.channels]
+    weights = sum(layers[name].weight_elements for name in layout.pool)
+    deltas = sum(n * elements for n, elements in chosen) * layout.accounting.resident_copies
+    stays = layout.resident_bytes - layout.accounting.program_bytes + plan.state_bytes
+    draw = present_bytes(len(layout.pool), sum(n for n, _ in chosen))
+    return (weights + deltas) * _FLOAT_BYTES + stays + draw
