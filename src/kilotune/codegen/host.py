@@ -17,10 +17,7 @@ from kilotune.errors import ExportError
 
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-contract=off")
 FAST = ("-O3", "-march=native")
-SANITIZED = (
-    *("-O1", "-g", "-march=native", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
-    "-Wno-maybe-uninitialized",  # below -O2 gcc does not see that vectors are filled lane by lane
-)
+SANITIZED = ("-O1", "-g", "-march=native", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 PROBE = ("-DKT_PROBE",)
 
 _N_COMPILERS = 2

@@ -36,7 +36,7 @@
     KT_VECTOR_TYPE(T, W);                                                              \
     KT_INLINE T T##_take(const float *x, int step)                                     \
     {                                                                                  \
-        T v;                                                                           \
+        T v = {0};                                                                     \
         if (KT_VECTORS && step == 1) {                                                 \
             memcpy(&v, x, sizeof v);                                                   \
         } else {                                                                       \
@@ -63,7 +63,7 @@
     }                                                                                  \
     KT_INLINE T T##_add(T a, T b)                                                      \
     {                                                                                  \
-        T v;                                                                           \
+        T v = a;                                                                       \
         for (int l = 0; l < (W); l++) {                                                \
             KT_LANE(v, l) = KT_LANE(a, l) + KT_LANE(b, l);                             \
         }                                                                              \
@@ -71,7 +71,7 @@
     }                                                                                  \
     KT_INLINE T T##_mul(T a, T b)                                                      \
     {                                                                                  \
-        T v;                                                                           \
+        T v = a;                                                                       \
         for (int l = 0; l < (W); l++) {                                                \
             KT_LANE(v, l) = KT_LANE(a, l) * KT_LANE(b, l);                             \
         }                                                                              \
@@ -79,7 +79,7 @@
     }                                                                                  \
     KT_INLINE T T##_step(T acc, float w, T x)                                          \
     {                                                                                  \
-        T v;                                                                           \
+        T v = acc;                                                                     \
         for (int l = 0; l < (W); l++) {                                                \
             KT_LANE(v, l) = KT_FMA(KT_LANE(acc, l), w, KT_LANE(x, l));                 \
         }                                                                              \
@@ -87,7 +87,7 @@
     }                                                                                  \
     KT_INLINE T T##_mac(T acc, T a, T b)                                               \
     {                                                                                  \
-        T v;                                                                           \
+        T v = acc;                                                                     \
         for (int l = 0; l < (W); l++) {                                                \
             KT_LANE(v, l) = KT_FMA(KT_LANE(acc, l), KT_LANE(a, l), KT_LANE(b, l));     \
         }                                                                              \
