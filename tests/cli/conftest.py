@@ -26,7 +26,7 @@ def make(classes=3):
 def perceptron(classes=3):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, classes))
 
-def wide(classes=3):
+def inverted(classes=3):
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(),
         nn.Conv2d(4, 48, 1), nn.ReLU6(), nn.Conv2d(48, 48, 3, padding=1, groups=48), nn.ReLU6(), nn.Conv2d(48, 4, 1),

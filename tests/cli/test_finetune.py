@@ -51,11 +51,11 @@ def test_text_has_a_row_for_each_epoch_and_the_result(kilotune, folder):
 def test_a_run_is_counted_as_a_streamed_firmware_would_be(kilotune, folder):
     asked = ["--budget", "12KiB", "--input", "1x8x8", "--policy", "last"]
     firmware = ["--streamed", "--program", "1KiB"]
-    planned = kilotune("plan", "cli_network:wide", *asked, *firmware, "--json").json
+    planned = kilotune("plan", "cli_network:inverted", *asked, *firmware, "--json").json
     tune = [
         "finetune",
         "--model",
-        "cli_network:wide",
+        "cli_network:inverted",
         "--data",
         "data.npz",
         *asked,
