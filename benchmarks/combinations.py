@@ -32,7 +32,6 @@ COMBINATIONS = {
     "MeDyate": (None, False, "small", 0.02),
     "MeDyate, larger input": (None, False, "largest plain", 0.02),
     "MeDyate, int8": ("int8", False, "small", 0.02),
-    "MeDyate, streamed": (None, True, "small", 0.02),
     "MeDyate, streamed, larger input": (None, True, "streamed", 0.02),
 }
 

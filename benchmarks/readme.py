@@ -10,7 +10,12 @@ import msgspec
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "papers" / "all_methods.md", ROOT / "docs" / "papers" / "dgsu.md")
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "docs" / "guides" / "choose-a-policy.md",
+    ROOT / "docs" / "papers" / "all_methods.md",
+    ROOT / "docs" / "papers" / "dgsu.md",
+)
 RESULTS = ROOT / "benchmarks" / "results"
 PICTURE = ROOT / "docs" / "images" / "mcunet_256KiB.png"
 KINDS = ("input", "activation", "mask", "gradient", "scratch")
@@ -115,6 +120,19 @@ def _spread(row: dict) -> str:
     return f"{100 * row['accuracy_mean']:.1f} ± {100 * row['accuracy_std']:.1f} %"
 
 
+def combinations() -> str:
+    """Combinations at equal ``total`` bytes: one column a data set."""
+    cells: dict[str, dict[str, dict]] = {}
+    for row in _read("combinations")["rows"]:
+        cells.setdefault(row["combination"], {})[row["data"]] = row
+    rows = ["| | CIFAR-10, 256 KiB total | Flowers-102, 384 KiB total |", "|---|---|---|"]
+    for name, found in cells.items():
+        sides = ["x".join(map(str, row["runs"][0]["recipe"]["input"][1:])) for row in found.values()]
+        texts = [f"{_spread(row)} at {side}" for row, side in zip(found.values(), sides, strict=True)]
+        rows.append(f"| {name} | {' | '.join(texts)} |")
+    return "\n".join(rows)
+
+
 def dgsu_system() -> str:
     """DGSU as a whole: one row for each choice and schedule, seeds together."""
     groups: dict[str, list[dict]] = {}
@@ -143,6 +161,7 @@ TABLES = {
     "emulated": emulated,
     "every_method": every_method,
     "dgsu_system": dgsu_system,
+    "combinations": combinations,
 }
 
 

@@ -23,10 +23,11 @@ HEADER = """
 #define KT_ARENA_BYTES 12
 #define KT_ARENA_FIXED 8
 extern float kt_arena[3];
+typedef float kt_pixel;
 int kt_start(void);
-float *kt_image(void);
-void kt_infer(const float *image, float *logits);
-float kt_train_step(const float *image, uint32_t label);
+kt_pixel *kt_image(void);
+void kt_infer(const kt_pixel *image, float *logits);
+float kt_train_step(const kt_pixel *image, uint32_t label);
 void kt_apply(void);
 int kt_redraw(void);
 int kt_save(void);

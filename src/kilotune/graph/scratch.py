@@ -92,13 +92,14 @@ def _patterned(case: _Case) -> Scratch:
 
 
 def _filtered(case: _Case) -> Scratch:
-    """The input, and padded to whole patches. Backward: dL/dy so, then dL/dx at every position of its patches."""
+    """The input, and padded to whole patches. Backward: dL/dy so, then dL/dx at the rows of its patches, then everywhere."""
     patch, (rows, columns) = case.way.patch, case.layer.stride
     patches = prod(ceil(size / patch) for size in case.layer.output_hw)
-    padded = case.n * patches * patch * rows * patch * columns
+    tall = case.n * patches * patch * rows
+    padded = tall * patch * columns
     means = case.n * case.layer.out_channels * patches
     averaging = means * (patch * patch + 2) + 3 * patches * patch * patch
-    spreading = 2 * means + case.modes.channels * padded
+    spreading = 2 * means + case.modes.channels * (tall + padded)
     pairs = case.modes.channels * case.layer.out_channels // case.layer.groups
     return Scratch(Charge(0, case.p + padded), Charge(max(averaging, spreading) + pairs, 0))
 
