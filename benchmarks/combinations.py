@@ -13,9 +13,8 @@ free for more channels or a larger input. Finished runs are kept in ``--runs`` a
 import argparse
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
 
-from runs import carry_out, write_results
+from runs import carry_out, spread, write_results
 
 RESULTS = Path(__file__).parent / "results" / "combinations.json"
 SEEDS = (0, 42, 100)
@@ -59,9 +58,7 @@ def rows(records: dict[str, dict]) -> list[dict]:
     for data, combination in product(DATA, COMBINATIONS):
         runs = [records[name] for seed in SEEDS if (name := f"{data} {combination} {seed}") in records]
         if runs:
-            accuracy = [one["accuracy"] for one in runs]
-            spread = stdev(accuracy) if len(accuracy) > 1 else 0.0
-            figures = {"accuracy_mean": mean(accuracy), "accuracy_std": spread, "ledger": runs[0]["ledger"]}
+            figures = {**spread(runs), "ledger": runs[0]["ledger"]}
             table.append(
                 {"data": data, "combination": combination, "input": runs[0]["recipe"]["input"], **figures, "runs": runs}
             )

@@ -12,9 +12,9 @@ Finished runs are kept in ``--runs`` and not repeated; the table goes to ``bench
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
-from runs import carry_out, write_results
+from runs import carry_out, spread, write_results
 
 RESULTS = Path(__file__).parent / "results" / "compare_methods.json"
 NETWORK, WEIGHTS, SIDE = "proxylessnas_w0.3", "proxyless_w0.3", 64
@@ -59,12 +59,10 @@ def collect(records: dict[str, dict], methods: Iterable[str], seeds: tuple[int, 
         runs = [records[key] for seed in seeds if (key := f"{method} {seed}") in records]
         if not runs:
             continue
-        accuracy = [one["accuracy"] for one in runs]
         rows.append(
             {
                 "method": method,
-                "accuracy_mean": mean(accuracy),
-                "accuracy_std": stdev(accuracy) if len(accuracy) > 1 else 0.0,
+                **spread(runs),
                 "accuracy_before": mean(one["accuracy_before"] for one in runs),
                 "seconds_mean": mean(one["seconds"] for one in runs),
                 "ledger": runs[0]["ledger"],

@@ -16,11 +16,11 @@ and not repeated; the table goes to ``benchmarks/results/every_method.json``.
 import argparse
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from compare_methods import BIASES, BUDGET_BYTES, NETWORK, SIDE, WEIGHTS
-from runs import carry_out, write_results
+from runs import carry_out, spread, write_results
 
 RESULTS = Path(__file__).parent / "results" / "every_method.json"
 SEEDS, TRIAL_SEED = (0, 42, 100), 7
@@ -75,15 +75,13 @@ def rows(records: dict[str, dict]) -> list[dict]:
     for data, method in product(DATA, METHODS):
         runs = [records[name] for seed in SEEDS if (name := f"{method} {data} {seed}") in records]
         if runs:
-            accuracy = [one["accuracy"] for one in runs]
             table.append(
                 {
                     "data": data,
                     "method": method,
                     "lr": runs[0]["recipe"]["lr"],
-                    "accuracy_mean": mean(accuracy),
-                    "accuracy_std": stdev(accuracy) if len(accuracy) > 1 else 0.0,
-                    "accuracies": accuracy,
+                    **spread(runs),
+                    "accuracies": [one["accuracy"] for one in runs],
                     "survey": runs[0].get("survey"),
                     "ledger": runs[0]["ledger"],
                     "seconds_mean": mean(one["seconds"] for one in runs),

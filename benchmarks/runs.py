@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import msgspec
@@ -25,6 +26,12 @@ def carry_out(recipes: dict[str, dict[str, Any]], folder: Path, jobs: int) -> It
         for done in as_completed(waiting):
             records[waiting[done]] = done.result()
             yield {name: records[name] for name in recipes if name in records}
+
+
+def spread(runs: list[dict]) -> dict[str, float]:
+    """Mean and sample standard deviation of the accuracy of runs that differ in the seed."""
+    accuracy = [one["accuracy"] for one in runs]
+    return {"accuracy_mean": mean(accuracy), "accuracy_std": stdev(accuracy) if len(accuracy) > 1 else 0.0}
 
 
 def write_results(path: Path, results: Any) -> None:
