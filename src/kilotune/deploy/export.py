@@ -20,17 +20,12 @@ from kilotune.codegen.store import PAGE_BYTES, Medium, check_store, flash_of
 from kilotune.deploy.describe import describe, lay_out
 from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
-from kilotune.memory.accounting import Accounting
 from kilotune.memory.ledger import LedgerReport
-from kilotune.policies import make
-from kilotune.policies.fit import Selector
-from kilotune.policies.ranking import Ranking
-from kilotune.train.optim import ledger_name
 from kilotune.train.recipe import Recipe
 from kilotune.train.run import Run
-from kilotune.train.selection import UNLIMITED
+from kilotune.train.selection import accounting_of, selector_of
 from kilotune.train.tensors import write_tensors
-from kilotune.update_plan import Budget, UpdatePlan
+from kilotune.update_plan import UpdatePlan
 
 STACK_BYTES = 2048
 """What the deepest chain of calls needs, with room for an interrupt; the emulator measures it."""
@@ -121,13 +116,13 @@ class Export:
 
     def _program(self, momentum: float) -> tuple[Program, Drawing | None, LedgerReport, UpdatePlan]:
         recipe, graph = self.recipe, without_dropout(capture(self.model, torch.zeros(1, *self._input)))
-        accounting = Accounting(accumulate=self.accumulate, optimizer=ledger_name(recipe), streamed=recipe.streamed)
+        accounting = replace(accounting_of(recipe), accumulate=self.accumulate)
         drawing, total, plan = None, None, self.plan
         if plan is None:
-            selector = self._selector(graph, replace(accounting, program_bytes=recipe.program))
+            selector = selector_of(graph, recipe, accounting)
             plan, drawing = selector.draw(), find_drawing(selector, recipe.seed)
             total = selector.worst_case.total_bytes - recipe.program if drawing else None
-        region = lay_out(graph, plan, accounting, total)
+        region = lay_out(graph, plan, replace(accounting, program_bytes=0), total)
         values = describe(self.model, region, self.weights_dtype, drawing, self._mean, self._std)
         return decide(values, plan, momentum), drawing, region.layout.report(plan), plan
 
@@ -138,13 +133,6 @@ class Export:
     @property
     def _std(self) -> tuple[float, ...]:
         return self.recipe.std or (0.5,)
-
-    def _selector(self, graph, accounting: Accounting) -> Selector:
-        recipe = self.recipe
-        budget = Budget.parse(UNLIMITED if recipe.budget is None else recipe.budget, recipe.ledger)
-        ranking = None if recipe.ranking is None else Ranking.load(Path(recipe.ranking))
-        policy = make(recipe.policy, **recipe.options)
-        return Selector.fit(graph, policy, budget, recipe.seed, accounting, ranking, recipe.keep)
 
     def _manifest(self, program: Program, drawing: Drawing | None, report: LedgerReport) -> Manifest:
         recipe = self.recipe

@@ -36,6 +36,14 @@ def accounting_of(recipe: Recipe) -> Accounting:
     )
 
 
+def selector_of(graph: Graph, recipe: Recipe, accounting: Accounting) -> Selector:
+    """The recipe's policy at the size that fits its budget; raises as ``Selection``."""
+    budget = Budget.parse(UNLIMITED if recipe.budget is None else recipe.budget, recipe.ledger)
+    policy = make(recipe.policy, **recipe.options)
+    ranking = None if recipe.ranking is None else Ranking.load(Path(recipe.ranking))
+    return Selector.fit(graph, policy, budget, recipe.seed, accounting, ranking, recipe.keep)
+
+
 class Selection:
     """The recipe's policy at the size that fits its budget, and the plan it drew last.
 
@@ -43,11 +51,8 @@ class Selection:
     """
 
     def __init__(self, graph: Graph, recipe: Recipe):
-        budget = Budget.parse(UNLIMITED if recipe.budget is None else recipe.budget, recipe.ledger)
-        policy = make(recipe.policy, **recipe.options)
-        ranking = None if recipe.ranking is None else Ranking.load(Path(recipe.ranking))
-        self._selector = Selector.fit(graph, policy, budget, recipe.seed, accounting_of(recipe), ranking, recipe.keep)
-        rule = policy.redraw if recipe.redraw == "policy" else recipe.redraw
+        self._selector = selector_of(graph, recipe, accounting_of(recipe))
+        rule = self.policy.redraw if recipe.redraw == "policy" else recipe.redraw
         self._interval = _STEPS_BETWEEN_DRAWS[rule] if isinstance(rule, str) else rule
         self.plan = self._selector.draw()
 
