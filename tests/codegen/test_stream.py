@@ -17,7 +17,7 @@ from tests.codegen.kernels import FLAGS, Conv, Kernels, make_slice
 CANARY = np.float32(-7.5)
 FILES = (
     *("stream_", "rows_", "take", "pointwise", "conv2d", "depthwise", "relu6_mask", "mask_grad", "bias_grad"),
-    *("line", "fmaf", "sgd", "sqrtf"),
+    *("line", "turn", "fmaf", "sgd", "sqrtf"),
 )
 LARGEST = float(np.finfo(np.float32).max)
 

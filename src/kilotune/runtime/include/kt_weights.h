@@ -31,4 +31,33 @@ static inline float kt_get_s8(const int8_t *weight, const float *scale, uint32_t
     return (float)weight[i] * scale[row];
 }
 
+/* n weights of `rows` outputs from `output` on, weight `first` of the first of them; `step` between outputs in memory. As floats: where they
+   are, or in `to`; then there are n between outputs. */
+static inline const float *kt_rows_f32(const float *weight, const float *scale, uint32_t first, int output, int rows, int n, int *step,
+                                       float *to)
+{
+    (void)scale;
+    (void)output;
+    (void)rows;
+    (void)n;
+    (void)step;
+    (void)to;
+    return weight + first;
+}
+
+#define KT_ROWS_OF(suffix, type)                                                                                                     \
+    static inline const float *kt_rows_##suffix(const type *weight, const float *scale, uint32_t first, int output, int rows, int n, \
+                                                int *step, float *to)                                                                \
+    {                                                                                                                                \
+        for (int r = 0; r < rows; r++) {                                                                                             \
+            for (int j = 0; j < n; j++) {                                                                                            \
+                to[r * n + j] = kt_get_##suffix(weight, scale, first + (uint32_t)(r * *step + j), output + r);                       \
+            }                                                                                                                        \
+        }                                                                                                                            \
+        *step = n;                                                                                                                   \
+        return to;                                                                                                                   \
+    }
+KT_ROWS_OF(f16, uint16_t)
+KT_ROWS_OF(s8, int8_t)
+
 #endif

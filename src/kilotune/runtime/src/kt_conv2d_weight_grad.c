@@ -17,6 +17,82 @@ static inline float lanes_sum(const float *s)
 #define NINE 9 /* taps at once */
 #define EACH(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8)
 
+/* Lanes `lane` of nine taps, the last one again where there are fewer, of channels side by side. */
+static KT_OUTLINE void nine_taps_of_pixels(const kt_conv *g, int columns, const float *const *x, const float *dy, int lane,
+                                           float (*s)[LANES][KT_WIDE])
+{
+#define BEGIN(t) KT_VEC a##t = KT_WIDEST(_all)(0.0f);
+    EACH(BEGIN)
+    for (int row = 0; row < g->oh; row++) {
+        for (int j = lane; j < g->ow; j += LANES) {
+            const KT_VEC v = KT_WIDEST(_take)(dy + (row * g->ow + j) * KT_WIDE, 1);
+            const int at = (row * g->sh * columns + j * g->sw) * KT_WIDE;
+#define STEP(t) a##t = KT_WIDEST(_mac)(a##t, KT_WIDEST(_take)(x[t] + at, 1), v);
+            EACH(STEP)
+        }
+    }
+#define STORE(t) KT_WIDEST(_put)(s[t][lane], 1, a##t);
+    EACH(STORE)
+}
+
+/* lanes_sum of every channel. */
+static inline void lanes_sums(float (*s)[KT_WIDE], float *sums)
+{
+    KT_VEC t[4];
+    for (int l = 0; l < 4; l++) {
+        const KT_VEC low = KT_WIDEST(_add)(KT_WIDEST(_take)(s[l], 1), KT_WIDEST(_take)(s[l + 8], 1));
+        t[l] = KT_WIDEST(_add)(low, KT_WIDEST(_add)(KT_WIDEST(_take)(s[l + 4], 1), KT_WIDEST(_take)(s[l + 12], 1)));
+    }
+    KT_WIDEST(_put)(sums, 1, KT_WIDEST(_add)(KT_WIDEST(_add)(t[0], t[1]), KT_WIDEST(_add)(t[2], t[3])));
+}
+
+/* dL/dy of `count` trained channels from place `first` on, as pixels. */
+static void gradients_in(const kt_conv *g, const kt_slice *slice, const float *dy, int first, int count, float *pixels)
+{
+    const kt_frame whole = {0, 0, g->oh, g->ow};
+    const int n = g->oh * g->ow;
+    float planes[KT_UNFRAMED];
+    for (int c = 0; c < count; c++) {
+        memcpy(planes + c * n, dy + slice->index[first + c] * n, (size_t)n * sizeof *dy);
+    }
+    kt_bundle_in(&whole, planes, count, g->oh, g->ow, pixels);
+}
+
+/* `count` trained channels of a depthwise convolution side by side. */
+static void bundle(const kt_conv *g, const kt_frame *a, const kt_slice *slice, const float *dy, const float *scale, int first, int count)
+{
+    const int taps = g->kh * g->kw;
+    float pixels[KT_BUNDLE], gradients[KT_UNFRAMED], s[NINE][LANES][KT_WIDE], sums[KT_WIDE];
+    const float *x[NINE];
+    kt_fill(s[0][0], 0.0f, NINE * LANES * KT_WIDE);
+    kt_bundle_in(a, slice->kept + first * g->h * g->w, count, g->h, g->w, pixels);
+    gradients_in(g, slice, dy, first, count, gradients);
+    for (int t = 0; t < taps; t += NINE) {
+        for (int i = 0; i < NINE; i++) {
+            const int tap = kt_least(t + i, taps - 1);
+            x[i] = pixels + (tap / g->kw * g->dh * a->columns + tap % g->kw * g->dw) * KT_WIDE;
+        }
+        for (int lane = 0; lane < kt_least(g->ow, LANES); lane++) {
+            nine_taps_of_pixels(g, a->columns, x, gradients, lane, s);
+        }
+        for (int i = 0; i < NINE && t + i < taps; i++) {
+            float *const gradient = slice->gradient + first * taps + t + i;
+            lanes_sums(s[i], sums);
+            for (int c = 0; c < count; c++) {
+                gradient[c * taps] = KT_FMA(gradient[c * taps], scale ? scale[slice->index[first + c]] : 1.0f, sums[c]);
+            }
+        }
+    }
+}
+
+static void in_bundles(const kt_conv *g, const kt_frame *a, const kt_slice *slice, const float *dy, const float *scale)
+{
+    KT_SHARED
+    for (int first = 0; first < slice->count; first += KT_WIDE) {
+        bundle(g, a, slice, dy, scale, first, kt_least(slice->count - first, KT_WIDE));
+    }
+}
+
 /* Sums of nine taps, the last one again where there are fewer. Not inlined: then the sums are in registers. dy: rows of `width`, zeros behind ow. */
 static KT_OUTLINE void nine_taps(const kt_conv *g, const kt_flat *a, const float *plane, const float *dy, int width, int first, float (*s)[LANES])
 {
@@ -59,37 +135,40 @@ static const float *widened(const kt_conv *g, const float *dy, int width, float 
     return width == g->ow ? dy : to;
 }
 
-/* `count` trained channels from place `first` on, several at once. */
+/* `count` trained channels from place `first` on, some of them at once; the zeros around them stay. */
 static void some_planes(const kt_conv *g, const kt_flat *a, const kt_slice *slice, const float *dy, const float *scale, int first,
                         int count, int width)
 {
     const int inputs = g->c / g->groups, outputs = g->o / g->groups, size = kt_flat_size(g, a), wide = g->oh * width;
+    const int step = kt_planes(size > wide ? size : wide, count), end = first + count;
     float planes[KT_FLAT], padded[KT_FLAT], *gradient = slice->gradient + first * outputs * a->taps;
     const float *from[KT_PLANES];
-    kt_fill(planes, 0.0f, size * count);
-    kt_fill(padded, 0.0f, wide * count);
-    for (int k = 0; k < count; k++) {
-        kt_flat_fill(g, a, slice->kept + (first + k) * g->h * g->w, planes + k * size);
-        from[k] = widened(g, dy + slice->index[first + k] / inputs * outputs * g->oh * g->ow, width, padded + k * wide);
-    }
-    for (int k = 0; k < count; k++) {
-        const int row = slice->index[first + k] / inputs * outputs;
-        for (int o = row; o < row + outputs; o++) {
-            if (o > row) {
-                from[k] = widened(g, dy + o * g->oh * g->ow, width, padded + k * wide);
+    kt_fill(planes, 0.0f, size * step);
+    kt_fill(padded, 0.0f, wide * step);
+    for (; first < end; first += step) {
+        const int n = kt_least(end - first, step);
+        for (int k = 0; k < n; k++) {
+            kt_flat_fill(g, a, slice->kept + (first + k) * g->h * g->w, planes + k * size);
+            from[k] = widened(g, dy + slice->index[first + k] / inputs * outputs * g->oh * g->ow, width, padded + k * wide);
+        }
+        for (int k = 0; k < n; k++) {
+            const int row = slice->index[first + k] / inputs * outputs;
+            for (int o = row; o < row + outputs; o++) {
+                if (o > row) {
+                    from[k] = widened(g, dy + o * g->oh * g->ow, width, padded + k * wide);
+                }
+                gradient = one_pair(g, a, planes + k * size, from[k], width, scale ? scale[o] : 1.0f, gradient);
             }
-            gradient = one_pair(g, a, planes + k * size, from[k], width, scale ? scale[o] : 1.0f, gradient);
         }
     }
 }
 
 static void in_planes(const kt_conv *g, const kt_flat *a, const kt_slice *slice, const float *dy, const float *scale)
 {
-    const int width = (g->ow + LANES - 1) / LANES * LANES, size = kt_flat_size(g, a), wide = g->oh * width;
-    const int step = kt_planes(size > wide ? size : wide, slice->count);
+    const int width = (g->ow + LANES - 1) / LANES * LANES;
     KT_SHARED
-    for (int first = 0; first < slice->count; first += step) {
-        some_planes(g, a, slice, dy, scale, first, slice->count - first < step ? slice->count - first : step, width);
+    for (int first = 0; first < slice->count; first += KT_SHARE) {
+        some_planes(g, a, slice, dy, scale, first, kt_least(slice->count - first, KT_SHARE), width);
     }
 }
 #endif
@@ -120,6 +199,11 @@ void kt_conv2d_weight_grad(const kt_conv *g, const kt_slice *slice, const float 
     const int inputs = g->c / g->groups, outputs = g->o / g->groups, taps = g->kh * g->kw;
     float *gradient = slice->gradient;
 #if KT_VECTORS
+    const kt_frame frame = kt_frame_of_inputs(g);
+    if (inputs == 1 && outputs == 1 && g->ow < LANES && kt_bundle_fits(&frame, g->oh * g->ow)) {
+        in_bundles(g, &frame, slice, dy, scale);
+        return;
+    }
     const kt_flat a = kt_flat_of(g);
     if (kt_flat_fits(g, &a) && g->oh * ((g->ow + LANES - 1) / LANES) * LANES <= KT_FLAT) {
         in_planes(g, &a, slice, dy, scale);

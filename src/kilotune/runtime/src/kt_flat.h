@@ -3,12 +3,13 @@
 #ifndef KT_FLAT_H
 #define KT_FLAT_H
 
-#include "kt_line.h"
+#include "kt_bundle.h"
 
 #define KT_FLAT 20480 /* numbers of the planes that are worked on in this way */
 #define KT_PLANES 8   /* how many planes at once: what was just written is not at once read back */
+#define KT_NEAR 9216  /* if together they are not more numbers than that: what was just written is still near */
+#define KT_SHARE 32   /* channels that one thread works on */
 #define KT_FLAT_STRIDE 4
-#define KT_TAPS (KT_MAX_KERNEL * KT_MAX_KERNEL)
 #define KT_SPARE (4 * 16) /* numbers that are read, but not used, behind the last one */
 
 /* Rows and columns of each part, distance of two parts, numbers of all outputs (some of them unused: rows have `columns` of them);
@@ -48,8 +49,8 @@ static inline int kt_flat_size(const kt_conv *g, const kt_flat *a) { return g->s
 /* How many planes of a size there is room for. */
 static inline int kt_planes(int size, int remaining)
 {
-    const int room = size * KT_PLANES <= KT_FLAT ? KT_PLANES : KT_FLAT / size;
-    return remaining < room ? remaining : room;
+    const int room = size * KT_PLANES <= KT_NEAR ? KT_PLANES : size < KT_NEAR ? KT_NEAR / size : 1;
+    return kt_least(remaining, room);
 }
 
 /* Whether no output plane lies where another input plane is. */
@@ -58,13 +59,15 @@ static inline int kt_apart_in_memory(const float *x, int inputs, const float *y,
     return y + planes * outputs <= x || x + planes * inputs <= y || (x == y && inputs == outputs);
 }
 
-/* to[i] = x[i], i < n; short rows without a call. */
+/* to[i] = x[i], i < n; common rows without a call. */
 static inline void kt_move(float *restrict to, const float *restrict x, int n)
 {
     switch (n) {
     case 4: memcpy(to, x, 4 * sizeof *x); break;
     case 8: memcpy(to, x, 8 * sizeof *x); break;
     case 16: memcpy(to, x, 16 * sizeof *x); break;
+    case 32: memcpy(to, x, 32 * sizeof *x); break;
+    case 64: memcpy(to, x, 64 * sizeof *x); break;
     default: memcpy(to, x, (size_t)n * sizeof *x); break;
     }
 }
@@ -74,14 +77,28 @@ static inline void kt_apart(float *restrict to, const float *restrict x, int ste
 {
     if (step == 1) {
         kt_move(to, x, n);
-    } else if (step == 2) {
-        for (int i = 0; i < n; i++) {
-            to[i] = x[2 * i];
-        }
     } else {
         for (int i = 0; i < n; i++) {
             to[i] = x[i * step];
         }
+    }
+}
+
+/* even[i] = x[2 * i], odd[i] = x[2 * i + 1], i < n. */
+static inline void kt_unzip(float *restrict even, float *restrict odd, const float *restrict x, int n)
+{
+    for (int i = 0; i < n; i++) {
+        even[i] = x[2 * i];
+        odd[i] = x[2 * i + 1];
+    }
+}
+
+/* The other way round. */
+static inline void kt_zip(float *restrict x, const float *restrict even, const float *restrict odd, int n)
+{
+    for (int i = 0; i < n; i++) {
+        x[2 * i] = even[i];
+        x[2 * i + 1] = odd[i];
     }
 }
 
@@ -90,14 +107,23 @@ static inline void kt_together(float *restrict to, const float *restrict x, int 
 {
     if (step == 1) {
         kt_move(to, x, n);
-    } else if (step == 2) {
-        for (int i = 0; i < n; i++) {
-            to[2 * i] = x[i];
-        }
     } else {
         for (int i = 0; i < n; i++) {
             to[i * step] = x[i];
         }
+    }
+}
+
+/* A row of x into place, by what columns leave modulo the stride. */
+static inline void kt_flat_row(const kt_conv *g, const kt_flat *a, const float *x, float *start)
+{
+    int pairs = 0;
+    if (g->sw == 2) {
+        pairs = kt_least(a->length[0], a->length[1]);
+        kt_unzip(start + a->to[0], start + a->to[1], x, pairs);
+    }
+    for (int i = 0; i < g->sw; i++) {
+        kt_apart(start + a->to[i] + pairs, x + i + pairs * g->sw, g->sw, a->length[i] - pairs);
     }
 }
 
@@ -106,10 +132,7 @@ static inline void kt_flat_fill(const kt_conv *g, const kt_flat *a, const float 
 {
     int down = g->top % g->sh, row = g->top / g->sh;
     for (int line = 0; line < g->h && row < a->rows; line++, x += g->w) {
-        float *const start = plane + down * g->sw * a->part + row * a->columns;
-        for (int i = 0; i < g->sw; i++) {
-            kt_apart(start + a->to[i], x + i, g->sw, a->length[i]);
-        }
+        kt_flat_row(g, a, x, plane + down * g->sw * a->part + row * a->columns);
         if (++down == g->sh) {
             down = 0;
             row++;

@@ -5,8 +5,15 @@ typedef struct {
     float *y;
     const float *x, *w, *first;
     size_t ys, xs;
-    int depth, n;
+    int depth, n, weights; /* weights: of a depth */
 } kt_span;
+
+/* A constant where tiles have no more rows than there are sums. */
+#if KT_ROWS > KT_SUMS
+#define KT_WEIGHTS(rows) s->weights
+#else
+#define KT_WEIGHTS(rows) (rows)
+#endif
 
 #define KT_EACH1(DO) DO(0)
 #define KT_EACH4(DO) DO(0) DO(1) DO(2) DO(3)
@@ -39,27 +46,27 @@ typedef struct {
 #define KT_WIDER(s, p, rows, sx, sy) p
 #endif
 
-/* The whole line: as wide as possible, then what is left. rows, sx and sy are constants where this is inlined. */
-#define KT_WHOLE(rows)                                                          \
-    KT_INLINE void kt_whole_##rows(const kt_span *s, int sx, int sy)        \
-    {                                                                           \
-        kt_one_##rows(s, kt_quad_##rows(s, KT_WIDER(s, 0, rows, sx, sy), sx, sy), sx, sy); \
+/* The line from pixel p on: as wide as possible, then what is left. rows, sx and sy are constants where this is inlined. */
+#define KT_WHOLE(rows)                                                                     \
+    KT_INLINE void kt_whole_##rows(const kt_span *s, int p, int sx, int sy)                \
+    {                                                                                      \
+        kt_one_##rows(s, kt_quad_##rows(s, KT_WIDER(s, p, rows, sx, sy), sx, sy), sx, sy); \
     }
 
 KT_WHOLE(1)
 KT_WHOLE(4)
-#if KT_ROWS == 8
+#if KT_SUMS == 8
 KT_WHOLE(8)
-#define KT_EACH_ROWS(rows, s, sx, sy)           \
-    switch (rows) {                             \
-    case 8: kt_whole_8(s, sx, sy); break;       \
-    case 4: kt_whole_4(s, sx, sy); break;       \
-    default: kt_whole_1(s, sx, sy); break;      \
+#define KT_EACH_ROWS(rows, s, p, sx, sy)           \
+    switch (rows) {                                \
+    case 8: kt_whole_8(s, p, sx, sy); break;       \
+    case 4: kt_whole_4(s, p, sx, sy); break;       \
+    default: kt_whole_1(s, p, sx, sy); break;      \
     }
 #else
-#define KT_EACH_ROWS(rows, s, sx, sy)           \
-    switch (rows) {                             \
-    case 4: kt_whole_4(s, sx, sy); break;       \
-    default: kt_whole_1(s, sx, sy); break;      \
+#define KT_EACH_ROWS(rows, s, p, sx, sy)           \
+    switch (rows) {                                \
+    case 4: kt_whole_4(s, p, sx, sy); break;       \
+    default: kt_whole_1(s, p, sx, sy); break;      \
     }
 #endif

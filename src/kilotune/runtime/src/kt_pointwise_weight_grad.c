@@ -7,12 +7,12 @@
 #define COLUMNS 48
 
 /* panel (depth, COLUMNS): dy (o,n) from pixel p on, turned, times scale. */
-static void turn(const float *dy, const float *scale, int o, int columns, int n, int depth, float *panel)
+static void turn(const float *dy, const float *scale, int columns, int n, int depth, float *panel)
 {
-    for (int j = 0; j < columns; j++) {
-        const float factor = scale ? scale[o + j] : 1.0f;
-        for (int d = 0; d < depth; d++) {
-            panel[d * COLUMNS + j] = factor * dy[j * n + d];
+    kt_turn(dy, (size_t)n, columns, depth, panel, COLUMNS);
+    for (int d = 0; d < depth && scale; d++) {
+        for (int j = 0; j < columns; j++) {
+            panel[d * COLUMNS + j] *= scale[j];
         }
     }
 }
@@ -22,11 +22,7 @@ static void block(const kt_slice *slice, const float *panel, int o, int columns,
     for (int k = 0, rows; k < slice->count; k += rows) {
         float tile[KT_TILE];
         rows = kt_rows(slice->count - k);
-        for (int r = 0; r < rows; r++) {
-            for (int d = 0; d < depth; d++) {
-                tile[d * rows + r] = slice->kept[(k + r) * n + p + d];
-            }
-        }
+        kt_turn(slice->kept + k * n + p, (size_t)n, rows, depth, tile, rows);
         kt_line(rows, depth, slice->gradient + k * outputs + o, (size_t)outputs, panel, COLUMNS, tile, NULL, columns);
     }
 }
@@ -41,7 +37,7 @@ void kt_pointwise_weight_grad(const kt_conv *g, const kt_slice *slice, const flo
         for (int p = 0, depth; p < n; p += depth) {
             float panel[KT_DEPTH * COLUMNS];
             depth = kt_depths(n - p);
-            turn(dy + o * n + p, scale, o, columns, n, depth, panel);
+            turn(dy + o * n + p, scale ? scale + o : NULL, columns, n, depth, panel);
             block(slice, panel, o, columns, g->o, n, p, depth);
         }
     }
