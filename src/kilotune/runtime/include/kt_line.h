@@ -43,6 +43,9 @@ static inline void kt_fill(float *y, float value, int n)
 static inline void kt_onto(float *y, const float *x, int n)
 {
     int p = 0;
+    for (; p + KT_WIDE <= n; p += KT_WIDE) {
+        KT_WIDEST(_put)(y + p, 1, KT_WIDEST(_add)(KT_WIDEST(_take)(y + p, 1), KT_WIDEST(_take)(x + p, 1)));
+    }
     for (; p + 4 <= n; p += 4) {
         kt_quad_put(y + p, 1, kt_quad_add(kt_quad_take(y + p, 1), kt_quad_take(x + p, 1)));
     }

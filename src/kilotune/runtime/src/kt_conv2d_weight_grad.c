@@ -93,37 +93,76 @@ static void in_bundles(const kt_conv *g, const kt_frame *a, const kt_slice *slic
     }
 }
 
-/* Sums of nine taps, the last one again where there are fewer. Not inlined: then the sums are in registers. dy: rows of `width`, zeros behind ow. */
-static KT_OUTLINE void nine_taps(const kt_conv *g, const kt_flat *a, const float *plane, const float *dy, int width, int first, float (*s)[LANES])
-{
-    for (int l = 0; l < LANES; l += KT_WIDE) {
-#define SUM(t)                                                                              \
+/* Sums of nine taps, the last one again where there are fewer. Not inlined: then the sums are in registers. dy: rows of `width`, zeros
+   behind ow. */
+#define EACH_TAP(t)                                                                         \
     KT_VEC a##t = KT_WIDEST(_all)(0.0f);                                                    \
     const float *const x##t = plane + a->offset[first + t < a->taps ? first + t : a->taps - 1];
-        EACH(SUM)
+#define SUM(t) a##t = KT_WIDEST(_mac)(a##t, KT_WIDEST(_take)(x##t + at, 1), u);
+#define PUT(t) KT_WIDEST(_put)(s[t] + l, 1, a##t);
+static KT_OUTLINE void nine_taps(const kt_conv *g, const kt_flat *a, const float *plane, const float *dy, int width, int first,
+                                 float (*s)[LANES])
+{
+    for (int l = 0; l < LANES; l += KT_WIDE) {
+        EACH(EACH_TAP)
         for (int row = 0; row < g->oh; row++) {
             for (int j = l; j < g->ow; j += LANES) {
-                const KT_VEC v = KT_WIDEST(_take)(dy + row * width + j, 1);
+                const KT_VEC u = KT_WIDEST(_take)(dy + row * width + j, 1);
                 const int at = row * a->columns + j;
-#define MAC(t) a##t = KT_WIDEST(_mac)(a##t, KT_WIDEST(_take)(x##t + at, 1), v);
-                EACH(MAC)
+                EACH(SUM)
             }
         }
-#define PUT(t) KT_WIDEST(_put)(s[t] + l, 1, a##t);
         EACH(PUT)
     }
 }
 
-static float *one_pair(const kt_conv *g, const kt_flat *a, const float *plane, const float *dy, int width, float factor, float *gradient)
+/* The same for two outputs: what was read is used twice. */
+#define ANOTHER(t) KT_VEC b##t = a##t;
+#define BOTH(t)                                                  \
+    {                                                            \
+        const KT_VEC x = KT_WIDEST(_take)(x##t + at, 1);         \
+        a##t = KT_WIDEST(_mac)(a##t, x, u);                      \
+        b##t = KT_WIDEST(_mac)(b##t, x, v);                      \
+    }
+#define PUT_ANOTHER(t) KT_WIDEST(_put)(s[NINE + t] + l, 1, b##t);
+static KT_OUTLINE void nine_taps_twice(const kt_conv *g, const kt_flat *a, const float *plane, const float *dy, int first,
+                                       float (*s)[LANES])
+{
+    const float *const second = dy + g->oh * g->ow;
+    for (int l = 0; l < LANES; l += KT_WIDE) {
+        EACH(EACH_TAP)
+        EACH(ANOTHER)
+        for (int row = 0; row < g->oh; row++) {
+            for (int j = l; j < g->ow; j += LANES) {
+                const KT_VEC u = KT_WIDEST(_take)(dy + row * g->ow + j, 1), v = KT_WIDEST(_take)(second + row * g->ow + j, 1);
+                const int at = row * a->columns + j;
+                EACH(BOTH)
+            }
+        }
+        EACH(PUT)
+        EACH(PUT_ANOTHER)
+    }
+}
+
+/* The gradients of one or two outputs from their dL/dy on. Returns those behind. */
+static float *some_outputs(const kt_conv *g, const kt_flat *a, const float *plane, const float *dy, int width, const float *scale,
+                           int outputs, float *gradient)
 {
     for (int first = 0; first < a->taps; first += NINE) {
-        float s[NINE][LANES];
-        nine_taps(g, a, plane, dy, width, first, s);
-        for (int t = 0; t < NINE && first + t < a->taps; t++, gradient++) {
-            *gradient = KT_FMA(*gradient, factor, lanes_sum(s[t]));
+        float s[2 * NINE][LANES];
+        if (outputs == 1) {
+            nine_taps(g, a, plane, dy, width, first, s);
+        } else {
+            nine_taps_twice(g, a, plane, dy, first, s);
+        }
+        for (int o = 0; o < outputs; o++) {
+            for (int t = 0; t < NINE && first + t < a->taps; t++) {
+                float *const to = gradient + o * a->taps + first + t;
+                *to = KT_FMA(*to, scale ? scale[o] : 1.0f, lanes_sum(s[o * NINE + t]));
+            }
         }
     }
-    return gradient;
+    return gradient + outputs * a->taps;
 }
 
 /* dy (oh,ow) of one output with rows of `width`, in `to` if they have another length. */
@@ -153,11 +192,12 @@ static void some_planes(const kt_conv *g, const kt_flat *a, const kt_slice *slic
         }
         for (int k = 0; k < n; k++) {
             const int row = slice->index[first + k] / inputs * outputs;
-            for (int o = row; o < row + outputs; o++) {
+            for (int o = row, at_once; o < row + outputs; o += at_once) {
+                at_once = width == g->ow && o + 1 < row + outputs ? 2 : 1;
                 if (o > row) {
                     from[k] = widened(g, dy + o * g->oh * g->ow, width, padded + k * wide);
                 }
-                gradient = one_pair(g, a, planes + k * size, from[k], width, scale ? scale[o] : 1.0f, gradient);
+                gradient = some_outputs(g, a, planes + k * size, from[k], width, scale ? scale + o : NULL, at_once, gradient);
             }
         }
     }

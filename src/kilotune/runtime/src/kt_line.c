@@ -1,6 +1,6 @@
 #include "kt_line_loops.h"
 
-#if defined(KT_SIXTEENS)
+#if KT_IN_PARTS
 /* All rows of two vectors: there are registers for as many sums, and a weight is loaded once for both. The first pixel left. */
 static int in_pairs(const kt_span *s)
 {
@@ -27,19 +27,23 @@ static int in_pairs(const kt_span *s)
     }
     return p;
 }
-#endif
 
 void kt_line(int rows, int depth, float *y, size_t ys, const float *x, size_t xs, const float *w, const float *first, int n)
 {
-#if defined(KT_SIXTEENS)
-    for (int r = 0; r + KT_SUMS <= rows; r += KT_SUMS) {
-        const kt_span span = {y + (size_t)r * ys, x, w + r, first ? first + r : NULL, ys, xs, depth, n, rows};
+    int r = 0;
+    for (; r + KT_SUMS <= rows; r += KT_SUMS) {
+        const kt_span span = kt_part_of(r, rows, depth, y, ys, x, xs, w, first, n);
         kt_whole_8(&span, in_pairs(&span), 1, 1);
     }
-    if (rows >= KT_SUMS) {
-        return;
+    if (r < rows) {
+        const kt_span span = kt_part_of(r, rows, depth, y, ys, x, xs, w, first, n), *const s = &span;
+        KT_EACH_ROWS(rows, s, 0, 1, 1)
     }
-#endif
-    const kt_span span = {y, x, w, first, ys, xs, depth, n, rows}, *const s = &span;
+}
+#else
+void kt_line(int rows, int depth, float *y, size_t ys, const float *x, size_t xs, const float *w, const float *first, int n)
+{
+    const kt_span span = {y, x, w, first, ys, xs, depth, n}, *const s = &span;
     KT_EACH_ROWS(rows, s, 0, 1, 1)
 }
+#endif

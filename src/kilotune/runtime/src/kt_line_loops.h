@@ -1,16 +1,29 @@
 /* What kt_line and kt_line_strided are given, and their loops. */
 #include "kt_line.h"
 
+/* Tiles with more rows than there are sums are worked on in parts; there are `weights` of a depth then. */
+#define KT_IN_PARTS (KT_ROWS > KT_SUMS)
+
 typedef struct {
     float *y;
     const float *x, *w, *first;
     size_t ys, xs;
-    int depth, n, weights; /* weights: of a depth */
+    int depth, n;
+#if KT_IN_PARTS
+    int weights;
+#endif
 } kt_span;
 
-/* A constant where tiles have no more rows than there are sums. */
-#if KT_ROWS > KT_SUMS
+#if KT_IN_PARTS
 #define KT_WEIGHTS(rows) s->weights
+
+/* The rows from r on. */
+static inline kt_span kt_part_of(int r, int rows, int depth, float *y, size_t ys, const float *x, size_t xs, const float *w,
+                                 const float *first, int n)
+{
+    const kt_span span = {y + (size_t)r * ys, x, w + r, first ? first + r : NULL, ys, xs, depth, n, rows};
+    return span;
+}
 #else
 #define KT_WEIGHTS(rows) (rows)
 #endif

@@ -1,4 +1,5 @@
 #define KT_NAME(name) name##_s8
 #define KT_TYPE int8_t
 #define KT_GET kt_get_s8
+#define KT_ROWS_FROM kt_rows_s8
 #include "kt_linear.inc"

@@ -6,13 +6,13 @@
 #if KT_VECTORS
 #define COLUMNS 48
 
-/* panel (depth, COLUMNS): dy (o,n) from pixel p on, turned, times scale. */
-static void turn(const float *dy, const float *scale, int columns, int n, int depth, float *panel)
+/* to (depth, step): dy (rows,n), turned, times scale (rows). */
+static void turn(const float *dy, const float *scale, int rows, int n, int depth, float *to, int step)
 {
-    kt_turn(dy, (size_t)n, columns, depth, panel, COLUMNS);
+    kt_turn(dy, (size_t)n, rows, depth, to, step);
     for (int d = 0; d < depth && scale; d++) {
-        for (int j = 0; j < columns; j++) {
-            panel[d * COLUMNS + j] *= scale[j];
+        for (int r = 0; r < rows; r++) {
+            to[d * step + r] *= scale[r];
         }
     }
 }
@@ -27,18 +27,45 @@ static void block(const kt_slice *slice, const float *panel, int o, int columns,
     }
 }
 
+/* The same where there are few outputs: channels are the columns then, and outputs the rows. */
+static void few_outputs(const kt_slice *slice, const float *dy, const float *scale, int outputs, int n, int k, int columns)
+{
+    float sums[KT_ROWS * COLUMNS];
+    kt_turn(slice->gradient + k * outputs, (size_t)outputs, columns, outputs, sums, COLUMNS);
+    for (int p = 0, depth; p < n; p += depth) {
+        float panel[KT_DEPTH * COLUMNS], tile[KT_TILE];
+        depth = kt_depths(n - p);
+        kt_turn(slice->kept + k * n + p, (size_t)n, columns, depth, panel, COLUMNS);
+        for (int o = 0, rows; o < outputs; o += rows) {
+            rows = kt_rows(outputs - o);
+            turn(dy + o * n + p, scale ? scale + o : NULL, rows, n, depth, tile, rows);
+            kt_line(rows, depth, sums + o * COLUMNS, COLUMNS, panel, COLUMNS, tile, NULL, columns);
+        }
+    }
+    kt_turn(sums, COLUMNS, outputs, columns, slice->gradient + k * outputs, outputs);
+}
+
+static void many_outputs(const kt_slice *slice, const float *dy, const float *scale, int outputs, int n, int o, int columns)
+{
+    for (int p = 0, depth; p < n; p += depth) {
+        float panel[KT_DEPTH * COLUMNS];
+        depth = kt_depths(n - p);
+        turn(dy + o * n + p, scale ? scale + o : NULL, columns, n, depth, panel, COLUMNS);
+        block(slice, panel, o, columns, outputs, n, p, depth);
+    }
+}
+
 /* gradient (count,o) += kept (count,h,w) (scale (o) * dy (o,h,w))^T; scale NULL: 1. */
 void kt_pointwise_weight_grad(const kt_conv *g, const kt_slice *slice, const float *dy, const float *scale)
 {
-    const int n = g->h * g->w;
+    const int n = g->h * g->w, few = g->o < KT_ROWS, all = few ? slice->count : g->o;
     KT_SHARED
-    for (int o = 0; o < g->o; o += COLUMNS) {
-        const int columns = g->o - o < COLUMNS ? g->o - o : COLUMNS;
-        for (int p = 0, depth; p < n; p += depth) {
-            float panel[KT_DEPTH * COLUMNS];
-            depth = kt_depths(n - p);
-            turn(dy + o * n + p, scale ? scale + o : NULL, columns, n, depth, panel);
-            block(slice, panel, o, columns, g->o, n, p, depth);
+    for (int i = 0; i < all; i += COLUMNS) {
+        const int columns = all - i < COLUMNS ? all - i : COLUMNS;
+        if (few) {
+            few_outputs(slice, dy, scale, g->o, n, i, columns);
+        } else {
+            many_outputs(slice, dy, scale, g->o, n, i, columns);
         }
     }
 }
