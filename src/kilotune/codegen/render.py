@@ -24,7 +24,14 @@ from kilotune.codegen.program import (
     Struct,
 )
 
-_C_TYPES = {"float32": "float", "float16": "uint16_t", "int8": "int8_t", "uint16": "uint16_t", "int32": "int32_t"}
+_C_TYPES = {
+    "float32": "float",
+    "float16": "uint16_t",
+    "int8": "int8_t",
+    "uint8": "uint8_t",
+    "uint16": "uint16_t",
+    "int32": "int32_t",
+}
 _PER_LINE = 12
 
 
