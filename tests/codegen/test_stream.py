@@ -38,7 +38,7 @@ def structure(name: str, *fields: str, floats: tuple[str, ...] = (), numbers: tu
 
 
 Shape = structure("kt_block_shape", "head", "depthwise", "projection")
-Layer = structure("kt_block_layer", "take", "weight", "scale", "bias", "slice", "mask", floats=("low", "high"))
+Layer = structure("kt_block_layer", "take", "weight", "scale", "patterns", "bias", "slice", "mask", floats=("low", "high"))
 TRAINED = ("layer", "scale", "norms", "bias", "bias_gradient", "bias_velocity", "bias_scale")
 Trained = structure("kt_block_trained", *TRAINED)
 Rows = structure("kt_block_rows", "make", "before", "g", "layers", "source", "scratch", numbers=("n_source",))
@@ -112,7 +112,7 @@ class Case:
             mask = masks[place].ctypes.data if masks and place < 2 else None
             piece = ctypes.addressof(slices[place][0]) if slices else None
             low, high = (0.0, 6.0) if place < 2 else (-LARGEST, LARGEST)
-            rows.append(Layer(take, weight.ctypes.data, None, bias.ctypes.data, piece, mask, low, high))
+            rows.append(Layer(take, weight.ctypes.data, None, None, bias.ctypes.data, piece, mask, low, high))
         return (Layer * 3)(*rows)
 
     def scratch(self, elements: int) -> np.ndarray:

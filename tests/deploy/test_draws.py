@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from kilotune.codegen.host import HostProject, compile_library
 from kilotune.codegen.manifest import Manifest
@@ -22,8 +23,10 @@ from kilotune.policies import make
 from kilotune.policies.fit import Selector
 from kilotune.train.recipe import Recipe
 from kilotune.update_plan import Budget
+from tests.oracles.networks import cut_to_patterns
 
 POLICIES = ["medyate", "trady", "dgsu"]
+PATTERNED = "_patterned"
 INPUT, BUDGET, RATE, SEED = (3, 32, 32), "160KiB", 0.05, 3
 N_DRAWS, N_UPDATES, N_SUMMED = 4, 2, 2
 # Sums of a few thousand float32 products in another order, over some updates that each start from the last one's weights.
@@ -57,14 +60,21 @@ class Project(HostProject):
         return losses
 
 
-@pytest.fixture(scope="module", params=POLICIES)
+def network(folder: Path) -> nn.Module:
+    """What the project of a folder is made from: DigitNet, its kernels cut to patterns where that is said."""
+    model = pretrained_digitnet()
+    return cut_to_patterns(model) if folder.name.endswith(PATTERNED) else model
+
+
+@pytest.fixture(scope="module", params=[*POLICIES, *(policy + PATTERNED for policy in POLICIES)])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported project, and beside it its library."""
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
     out = tmp_path_factory.mktemp("draws") / request.param
-    recipe = Recipe.of(policy=request.param, budget=BUDGET, input=INPUT, lr=RATE, seed=SEED)
-    Export(pretrained_digitnet(), recipe).write(out)
+    policy = request.param.removesuffix(PATTERNED)
+    recipe = Recipe.of(policy=policy, budget=BUDGET, input=INPUT, lr=RATE, seed=SEED)
+    Export(network(out), recipe).write(out)
     compile_library(out / "src", out / "built", ("-O1",))
     return out
 
@@ -91,9 +101,9 @@ def samples(seed: int) -> list[tuple[np.ndarray, int]]:
 
 
 def test_channels_losses_and_norms_are_those_of_pytorch(start, folder):
-    project, model, example = start(), pretrained_digitnet(), torch.zeros(1, *INPUT)
+    project, model, example = start(), network(folder), torch.zeros(1, *INPUT)
     graph = capture(model, example)
-    selector = Selector.fit(graph, make(folder.name), Budget.parse(BUDGET), SEED, Accounting())
+    selector = Selector.fit(graph, make(folder.name.removesuffix(PATTERNED)), Budget.parse(BUDGET), SEED, Accounting())
     plan = selector.draw()
     step = prepare(model, example, plan, graph)
     for number in range(N_DRAWS):
@@ -103,7 +113,7 @@ def test_channels_losses_and_norms_are_those_of_pytorch(start, folder):
         losses, norms = _train(step, samples(number))
         assert project.train(samples(number)) == pytest.approx(losses, rel=TOLERANCE)
         project.redraw()
-        if folder.name == "medyate":
+        if folder.name.startswith("medyate"):
             norms = _norms_of_device(project, folder, selector, plan, norms)
         selector.observe(plan, norms)
         plan = selector.draw()
