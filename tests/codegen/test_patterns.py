@@ -34,9 +34,9 @@ class Patterned(Problem):
 
     def whole(self, taps: np.ndarray, places: np.ndarray) -> np.ndarray:
         """(a, b, t) numbers at (a, b, t) places of kernels (a, b, side, side), zeros elsewhere."""
-        kernels = np.zeros((*places.shape[:2], self.side**2), taps.dtype)
-        np.put_along_axis(kernels, places, taps, 2)
-        return kernels.reshape(*places.shape[:2], self.side, self.side)
+        made = np.zeros((*places.shape[:2], self.side**2), taps.dtype)
+        np.put_along_axis(made, places, taps, 2)
+        return made.reshape(*places.shape[:2], self.side, self.side)
 
     def slice_places(self, index: np.ndarray, axis: str) -> np.ndarray:
         """(count, rows, t) of the kernels of a slice."""
@@ -123,7 +123,7 @@ def test_the_bits_of_kernels_with_zeros(kernels, depthwise, data):  # noqa: F811
 @settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_the_same_bits_however_compiled(kernels, other_kernels, depthwise, data):  # noqa: F811
-    p, index = data.draw(problems(depthwise)), None
+    p = data.draw(problems(depthwise))
     index = some_of(data, len(p.x))
     expected = everything(kernels, p, depthwise, index, "float32", taps=True)
     same(everything(other_kernels, p, depthwise, index, "float32", taps=True), expected)

@@ -38,7 +38,9 @@ def structure(name: str, *fields: str, floats: tuple[str, ...] = (), numbers: tu
 
 
 Shape = structure("kt_block_shape", "head", "depthwise", "projection")
-Layer = structure("kt_block_layer", "take", "weight", "scale", "patterns", "bias", "slice", "mask", floats=("low", "high"))
+Layer = structure(
+    "kt_block_layer", "take", "weight", "scale", "patterns", "bias", "slice", "mask", floats=("low", "high")
+)
 TRAINED = ("layer", "scale", "norms", "bias", "bias_gradient", "bias_velocity", "bias_scale")
 Trained = structure("kt_block_trained", *TRAINED)
 Rows = structure("kt_block_rows", "make", "before", "g", "layers", "source", "scratch", numbers=("n_source",))

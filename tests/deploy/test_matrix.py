@@ -28,10 +28,11 @@ from kilotune.codegen.session import Session, shuffled_order
 from kilotune.codegen.tools import run_tool
 from kilotune.deploy.export import Export
 from kilotune.errors import BudgetError, EmulatorError
+from kilotune.prune.patterns import prune_to_patterns
 from kilotune.train.recipe import Recipe
 from tests.codegen.conftest import needs
 from tests.deploy.conftest import BlockNet, SqueezeNet, TinyVit
-from tests.oracles.networks import randomise
+from tests.oracles.networks import cut_to_patterns, randomise
 
 M4F = "mps2-an386"
 STATIC, DYNAMIC = "static_random", "medyate"
@@ -47,6 +48,7 @@ class Case(NamedTuple):
     budget: str
     weights_dtype: WeightsDtype
     streamed: bool = False
+    cut: Callable[[nn.Module], object] = lambda model: None
 
 
 NETWORKS = {
@@ -58,6 +60,8 @@ NETWORKS = {
     ),
     "mcunet streamed": Case(lambda: models.create("mcunet_in1", classes=4), (3, 64, 64), "112KiB", "float16", True),
     "user streamed": Case(BlockNet, (3, 32, 32), "24KiB", "float32", True),
+    "user patterned": Case(SqueezeNet, (3, 16, 16), "48KiB", "int8", cut=cut_to_patterns),
+    "user streamed patterned": Case(BlockNet, (3, 32, 32), "24KiB", "float16", True, prune_to_patterns),
     "vit": Case(TinyVit, (3, 16, 16), "24KiB", "float32"),
 }
 
@@ -67,6 +71,7 @@ def export(name: str, policy: str, out: Path) -> Manifest:
     case = NETWORKS[name]
     torch.manual_seed(0)
     model = randomise(case.make().eval())
+    case.cut(model)
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     head.weight.data /= model(torch.randn(8, *case.input)).abs().max()
     recipe = Recipe.of(policy=policy, budget=case.budget, input=case.input, lr=1e-3, seed=1, streamed=case.streamed)

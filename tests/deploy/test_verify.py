@@ -122,5 +122,5 @@ def test_of_kernels_with_patterns_flash_and_ram_hold_the_taps(build):
     assert case.program.flash_bytes < dense.program.flash_bytes
     model = cut_to_patterns(randomise(SqueezeNet().eval()))
     model.get_parameter("depth.0.weight").data += 1.0
-    with pytest.raises(ExportError, match="depth.0: 128 weights beside the taps of their patterns are not zero"):
+    with pytest.raises(ExportError, match=r"depth\.0: 128 weights beside the taps of their patterns are not zero"):
         Case.of(model, case.reference, case.plan)

@@ -21,6 +21,7 @@ from kilotune.deploy.describe import describe, lay_out
 from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
 from kilotune.memory.ledger import LedgerReport
+from kilotune.models.pruned import metadata
 from kilotune.train.recipe import Recipe
 from kilotune.train.run import Run
 from kilotune.train.selection import accounting_of, selector_of
@@ -179,7 +180,7 @@ class Export:
         )
         (folder / "reference.json").write_bytes(msgspec.json.format(msgspec.json.encode(reference)) + b"\n")
         (folder / "plan.json").write_text(plan.to_json())
-        write_tensors(folder / "weights.safetensors", self.model.state_dict())
+        write_tensors(folder / "weights.safetensors", self.model.state_dict(), metadata(self.model))
 
 
 def _medium(nbytes: int) -> Medium | None:

@@ -102,9 +102,7 @@ class CStepper(Stepper):
             for stored in [at_places(folded.weight, folded.places)]
         }
         self._places = {
-            node: torch.from_numpy(folded.places)
-            for node, folded in values.folded.items()
-            if folded.places is not None
+            node: torch.from_numpy(folded.places) for node, folded in values.folded.items() if folded.places is not None
         }
 
     def _draw(self, plan: UpdatePlan) -> None:
