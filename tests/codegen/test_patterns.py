@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kilotune.codegen.numbers import SUFFIX, Folded, at_places, store
 from kilotune.graph.patterns import n_taps, patterns
 from tests.codegen.kernels import make_slice
-from tests.codegen.test_kernels import Problem, kernels, other_kernels  # noqa: F401
+from tests.codegen.test_kernels import Problem
 
 
 class Patterns(ctypes.Structure):
@@ -112,7 +112,7 @@ def some_of(data, n: int) -> np.ndarray:
 @pytest.mark.parametrize("depthwise", [True, False])
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_the_bits_of_kernels_with_zeros(kernels, depthwise, data):  # noqa: F811
+def test_the_bits_of_kernels_with_zeros(kernels, depthwise, data):
     p, dtype = data.draw(problems(depthwise)), data.draw(st.sampled_from(list(SUFFIX)))
     index = some_of(data, len(p.x))
     ordinary = everything(kernels, p, depthwise, index, dtype, taps=False)
@@ -122,7 +122,7 @@ def test_the_bits_of_kernels_with_zeros(kernels, depthwise, data):  # noqa: F811
 @pytest.mark.parametrize("depthwise", [True, False])
 @settings(max_examples=30, deadline=None)
 @given(st.data())
-def test_the_same_bits_however_compiled(kernels, other_kernels, depthwise, data):  # noqa: F811
+def test_the_same_bits_however_compiled(kernels, other_kernels, depthwise, data):
     p = data.draw(problems(depthwise))
     index = some_of(data, len(p.x))
     expected = everything(kernels, p, depthwise, index, "float32", taps=True)
@@ -131,12 +131,12 @@ def test_the_same_bits_however_compiled(kernels, other_kernels, depthwise, data)
 
 @settings(max_examples=40, deadline=None)
 @given(problems(depthwise=False), st.data())
-def test_output_neurons(kernels, p, data):  # noqa: F811
+def test_output_neurons(kernels, p, data):
     index = some_of(data, len(p.bias))
     same(neurons(kernels, p, index, taps=True), neurons(kernels, p, index, taps=False))
 
 
-def test_what_needs_several_blocks(kernels, other_kernels):  # noqa: F811
+def test_what_needs_several_blocks(kernels, other_kernels):
     """More depths, columns and planes than one block has."""
     for depthwise, size in ((False, (40, 19, (23, 20))), (True, (19, 19, (34, 66)))):
         p = Patterned(*size, 3, (1, 1), (1,) * 4, (1, 1), 19 if depthwise else 1, 0)
@@ -146,7 +146,7 @@ def test_what_needs_several_blocks(kernels, other_kernels):  # noqa: F811
             same(everything(library, p, depthwise, index, "float32", taps=True), expected)
 
 
-def test_a_plane_that_is_too_large_for_a_copy(kernels):  # noqa: F811
+def test_a_plane_that_is_too_large_for_a_copy(kernels):
     p = Patterned(2, 2, (150, 140), 3, (1, 1), (1,) * 4, (1, 1), 2, 0)
     index = np.array([1], np.uint16)
     ordinary = everything(kernels, p, True, index, "float32", taps=False)

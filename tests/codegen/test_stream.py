@@ -3,32 +3,17 @@
 import ctypes
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kilotune.codegen.host import compile_objects, link
 from kilotune.codegen.project import RUNTIME
 from kilotune.graph.node import Conv2d, Node, TensorInfo
 from kilotune.graph.node import Input as InputOp
 from kilotune.memory.segments import LANES, Block
-from tests.codegen.kernels import FLAGS, Conv, Kernels, make_slice
+from tests.codegen.kernels import Conv, Kernels, make_slice
 
 CANARY = np.float32(-7.5)
-FILES = (
-    *("stream_", "rows_", "take", "pointwise", "conv2d", "depthwise", "relu6_mask", "mask_grad", "bias_grad"),
-    *("line", "fmaf", "sgd", "sqrtf"),
-)
 LARGEST = float(np.finfo(np.float32).max)
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory) -> Kernels:
-    """The kernels of blocks as a library."""
-    pytest.importorskip("torch")
-    out = tmp_path_factory.mktemp("stream")
-    files = sorted(path for path in (RUNTIME / "src").glob("*.c") if path.stem[3:].startswith(FILES))
-    return Kernels(link(compile_objects(files, RUNTIME / "include", out, FLAGS), out, FLAGS))
 
 
 def structure(name: str, *fields: str, floats: tuple[str, ...] = (), numbers: tuple[str, ...] = ()) -> type:

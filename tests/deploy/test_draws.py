@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kilotune.codegen.host import HostProject, compile_library
+from kilotune.codegen.host import FLAGS, HostProject, link
 from kilotune.codegen.manifest import Manifest
 from kilotune.deploy.export import Export
 from kilotune.errors import ExportError
@@ -23,6 +23,7 @@ from kilotune.policies import make
 from kilotune.policies.fit import Selector
 from kilotune.train.recipe import Recipe
 from kilotune.update_plan import Budget
+from tests.objects import Objects
 from tests.oracles.networks import cut_to_patterns
 
 POLICIES = ["medyate", "trady", "dgsu"]
@@ -67,7 +68,7 @@ def network(folder: Path) -> nn.Module:
 
 
 @pytest.fixture(scope="module", params=[*POLICIES, *(policy + PATTERNED for policy in POLICIES)])
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(request: pytest.FixtureRequest, objects: Objects, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported project, and beside it its library."""
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
@@ -75,7 +76,10 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     policy = request.param.removesuffix(PATTERNED)
     recipe = Recipe.of(policy=policy, budget=BUDGET, input=INPUT, lr=RATE, seed=SEED)
     Export(network(out), recipe).write(out)
-    compile_library(out / "src", out / "built", ("-O1",))
+    (out / "built").mkdir()
+    link(
+        objects(sorted((out / "src").glob("*.c")), out / "src", "gcc", *FLAGS, "-O1", "-fPIC"), out / "built", ("-O1",)
+    )
     return out
 
 
