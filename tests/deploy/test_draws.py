@@ -26,8 +26,14 @@ from kilotune.update_plan import Budget
 from tests.objects import Objects
 from tests.oracles.networks import cut_to_patterns
 
-POLICIES = ["medyate", "trady", "dgsu"]
 PATTERNED = "_patterned"
+# Name, as a folder has it -> policy and its options.
+POLICIES: dict[str, tuple[str, dict[str, object]]] = {
+    "medyate": ("medyate", {}),
+    "trady": ("trady", {}),
+    "dgsu": ("dgsu", {}),
+    "dgsu_strided": ("dgsu", {"traversal": "strided", "turns": 3}),
+}
 INPUT, BUDGET, RATE, SEED = (3, 32, 32), "160KiB", 0.05, 3
 N_DRAWS, N_UPDATES, N_SUMMED = 4, 2, 2
 # Sums of a few thousand float32 products in another order, over some updates that each start from the last one's weights.
@@ -73,8 +79,8 @@ def folder(request: pytest.FixtureRequest, objects: Objects, tmp_path_factory: p
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
     out = tmp_path_factory.mktemp("draws") / request.param
-    policy = request.param.removesuffix(PATTERNED)
-    recipe = Recipe.of(policy=policy, budget=BUDGET, input=INPUT, lr=RATE, seed=SEED)
+    policy, options = POLICIES[request.param.removesuffix(PATTERNED)]
+    recipe = Recipe.of(policy=policy, options=options, budget=BUDGET, input=INPUT, lr=RATE, seed=SEED)
     Export(network(out), recipe).write(out)
     (out / "built").mkdir()
     link(
@@ -107,7 +113,8 @@ def samples(seed: int) -> list[tuple[np.ndarray, int]]:
 def test_channels_losses_and_norms_are_those_of_pytorch(start, folder):
     project, model, example = start(), network(folder), torch.zeros(1, *INPUT)
     graph = capture(model, example)
-    selector = Selector.fit(graph, make(folder.name.removesuffix(PATTERNED)), Budget.parse(BUDGET), SEED, Accounting())
+    policy, options = POLICIES[folder.name.removesuffix(PATTERNED)]
+    selector = Selector.fit(graph, make(policy, **options), Budget.parse(BUDGET), SEED, Accounting())
     plan = selector.draw()
     step = prepare(model, example, plan, graph)
     for number in range(N_DRAWS):
