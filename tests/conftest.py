@@ -10,6 +10,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.objects import Objects
+
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _N_THREADS = 1
 _OPERATORS = pytest.StashKey[torch.library.Library | None]()
@@ -57,6 +59,14 @@ def data_file() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def objects(pytestconfig: pytest.Config) -> Objects:
+    """Compiled C, kept beside what pytest remembers from run to run."""
+    kept = Objects(pytestconfig.cache.mkdir("objects"))
+    kept.forget()
+    return kept
 
 
 @pytest.fixture

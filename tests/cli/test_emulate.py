@@ -52,6 +52,7 @@ def test_json_has_the_stable_keys(kilotune, small):
     assert result["arena_high_water_bytes"] == result["arena_bytes"]
     assert result["ram_bytes"] == result["data_bytes"] + result["bss_bytes"] + result["stack_bytes"]
     assert result["ram_bytes"] <= result["ram_limit_bytes"] == 16 * 1024
+    assert result["program_bytes"] == result["ram_bytes"] - result["arena_bytes"]
 
 
 def test_text_says_the_same(kilotune, small):

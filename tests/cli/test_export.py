@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kilotune.codegen.manifest import Manifest
 from kilotune.update_plan import ChannelSet, Keep, UpdatePlan
 from tests.cli.conftest import MODEL
 
@@ -54,6 +55,17 @@ def test_a_policy_that_draws_anew_needs_a_store(folder, kilotune):
         kilotune(*EXPORT, "--out", "static", "--policy", "classifier", "--store", "0", "--json").json["store_bytes"]
         == 0
     )
+
+
+def test_what_the_program_surely_needs_must_be_set_aside(folder, kilotune):
+    export = (*EXPORT, "--policy", "classifier", "--out", "firmware", "--program")
+    refused = kilotune(*export, "2000")
+    assert refused.code == 1
+    said = "sets 2,000 B aside for the program, but its stack takes 2,048 B and its tables 20 B; give --program at least 2068"
+    assert said in refused.stderr
+    assert not Path("firmware").exists()
+    assert kilotune(*export, "2068").code == 0
+    assert Manifest.read(Path("firmware")).program_bytes == 2068
 
 
 def test_verify(folder, kilotune, needs_compilers):

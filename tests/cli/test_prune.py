@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kilotune import models
+from kilotune.deploy.verify import Case
 
 pytest.importorskip("torch_pruning", reason="needs torch-pruning; make test installs it")
 
@@ -95,3 +96,6 @@ def test_patterns_stay_through_recovery_and_fine_tuning(kilotune, folder):
         assert (old != 0).flatten(1).sum(1).max() <= 4
         assert torch.equal(old == 0, new == 0)
         assert not torch.equal(old, new)
+    assert kilotune("export", "run", "--out", "firmware").code == 0
+    folded = Case.read(Path("firmware")).values.folded.values()
+    assert sum(one.pattern is not None for one in folded) == len(depthwise)

@@ -1,4 +1,5 @@
-"""A project written by hand: softmax regression on twelve inputs, three classes; and variants of it that misbehave."""
+"""A project written by hand: softmax regression on twelve inputs, three classes; and variants of it that misbehave. The runtime
+as a library."""
 
 import shutil
 from collections.abc import Callable
@@ -7,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kilotune.codegen import host
 from kilotune.codegen.boards import BOARDS
 from kilotune.codegen.firmware import BOARD_FILES, Project
 from kilotune.codegen.manifest import Manifest
 from kilotune.codegen.package import package
+from kilotune.codegen.project import RUNTIME
 from kilotune.codegen.session import Session, shuffled_order
+from tests.codegen.kernels import FLAGS, Kernels
+from tests.objects import Objects
 
 HEADER = """
 #include "kt_math.h"
@@ -166,3 +171,27 @@ def needs(*boards: str) -> None:
         missing = [tool for tool in tools if shutil.which(tool) is None]
         if missing:
             pytest.skip(f"needs {', '.join(missing)}")
+
+
+def _library(objects: Objects, out: Path, flags: tuple[str, ...]) -> Kernels:
+    """The whole runtime."""
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    made = objects(sorted((RUNTIME / "src").glob("*.c")), RUNTIME / "include", "gcc", *host.FLAGS, *flags, "-fPIC")
+    return Kernels(host.link(made, out, flags))
+
+
+@pytest.fixture(scope="session")
+def kernels(objects: Objects, tmp_path_factory: pytest.TempPathFactory) -> Kernels:
+    """The runtime as a library."""
+    return _library(objects, tmp_path_factory.mktemp("kernels"), FLAGS)
+
+
+@pytest.fixture(scope="session", params=["registers", "threads"])
+def other_kernels(
+    request: pytest.FixtureRequest, objects: Objects, tmp_path_factory: pytest.TempPathFactory
+) -> Kernels:
+    """The same compiled as for a processor without vectors, and for several threads."""
+    undefined = ("-U__SSE__", "-U__AVX__", "-U__AVX512F__", "-U__aarch64__")
+    flags = (*FLAGS, *(undefined if request.param == "registers" else ("-fopenmp",)))
+    return _library(objects, tmp_path_factory.mktemp(request.param), flags)

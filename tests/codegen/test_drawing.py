@@ -65,20 +65,35 @@ def test_the_device_draws_what_python_draws(policy_library, name):  # noqa: F811
     assert drawing.state_bytes <= python.fitting.state_bytes(python.fitting.bound(python.size))
 
 
-@pytest.mark.parametrize("traversal", ["cyclic", "independent"])
-def test_dgsu(policy_library, traversal):  # noqa: F811
-    python = selector("dgsu", traversal=traversal)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"traversal": "cyclic"},
+        {"traversal": "independent"},
+        {"traversal": "strided"},
+        {"traversal": "strided", "turns": 4},
+        {"traversal": "cyclic", "turns": 3},
+        {"traversal": "strided", "turns": 30},
+    ],
+    ids=str,
+)
+def test_dgsu(policy_library, options):  # noqa: F811
+    python = selector("dgsu", "256KiB", **options)
     drawing = find_drawing(python, SEED)
     c = device(policy_library, drawing)
-    counts = drawing.counts.astype(np.uint16)
     assert drawing.redraw == "step"
-    for _ in range(N_DRAWS):
-        expected = [len(chosen.indices) for chosen in python.draw().channels]
-        ids = c.draw(drawing.function, *([counts, c.order, c.cursor] if traversal == "cyclic" else [counts]))
-        assert c.count.tolist() == expected == drawing.counts.tolist()
-        assert len(ids) == drawing.max_channels
-        rows = [python.fitting.task.table.row(layer) for layer in drawing.layers]
-        assert c.count @ python.fitting.task.table.weight[rows] == drawing.max_weights
+    rows = [python.fitting.task.table.row(layer) for layer in drawing.layers]
+    sizes = []
+    for number in range(N_DRAWS):
+        counts = drawing.counts[number % drawing.n_turns].astype(np.uint16)
+        expected = {chosen.layer: list(chosen.indices) for chosen in python.draw().channels}
+        c.draw(drawing.function, *([counts] if drawing.function == "anew" else [counts, c.order, c.cursor]))
+        cuts = np.cumsum(c.count)
+        found = [part.tolist() for part in np.split(c.index[: cuts[-1]], cuts[:-1])]
+        assert {layer: part for layer, part in zip(drawing.layers, found, strict=True) if part} == expected
+        assert c.count.tolist() == counts.tolist()
+        sizes.append((int(c.count.sum()), int(c.count @ python.fitting.task.table.weight[rows])))
+    assert tuple(np.max(sizes, axis=0)) == (drawing.max_channels, drawing.max_weights)
     assert (c.rng.state, c.rng.increment) == python.rng.state()
     assert drawing.state_bytes <= python.fitting.state_bytes(python.fitting.bound(python.size))
 
@@ -95,9 +110,9 @@ def test_boosted_draws_are_refused():
         find_drawing(selector("trady", boosted=True), SEED)
 
 
-@pytest.mark.parametrize("options", [{"turns": 2}, {"traversal": "strided"}, {"traversal": "largest"}])
+@pytest.mark.parametrize("options", [{"turns": 2, "traversal": "independent"}, {"traversal": "largest"}])
 def test_draws_of_dgsu_that_the_device_does_not_know_are_refused(options):
-    with pytest.raises(ExportError, match="dgsu without turns, its traversal cyclic or independent"):
+    with pytest.raises(ExportError, match="its traversal cyclic, strided, or independent without turns"):
         find_drawing(selector("dgsu", "1MiB", **options), SEED)
 
 

@@ -24,6 +24,16 @@ def test_one_byte_too_small_fails_at_link(make_project, name, tmp_path):
         build(project, board, sizes.ram - 1, tmp_path)
 
 
+def test_what_is_beside_the_arena_stays_within_what_the_budget_sets_aside(make_project, tmp_path):
+    needs("mps2-an386")
+    project, board = replace(make_project(), arena_bytes=12), BOARDS["mps2-an386"]
+    beside = build(project, board, ROOMY, tmp_path).sizes.ram - 12
+    build(replace(project, program_bytes=beside), board, ROOMY, tmp_path)
+    said = rf"take {beside:,} B on mps2-an386, the budget sets {beside - 1:,} B aside.*export with --program {beside},"
+    with pytest.raises(EmulatorError, match=said):
+        build(replace(project, program_bytes=beside - 1), board, ROOMY, tmp_path)
+
+
 def test_too_little_flash_says_how_much(make_project, tmp_path):
     needs("mps2-an386")
     board = replace(BOARDS["mps2-an386"], flash=Region(0x400, 2048))

@@ -1,7 +1,6 @@
 """Every convolution kernel and the pools against torch in float64, over random geometry, undefined behaviour trapped."""
 
 import ctypes
-import shutil
 from fractions import Fraction
 from math import exp, log
 
@@ -12,37 +11,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kilotune.codegen.host import compile_objects, link
 from kilotune.codegen.numbers import SUFFIX, store
-from kilotune.codegen.project import RUNTIME
 from kilotune.graph.node import Conv2d
 from kilotune.memory.rings import ring_elements, rows_in_place, turned
-from tests.codegen.kernels import FLAGS, Conv, Kernels, Pool, make_slice
+from tests.codegen.kernels import Conv, Pool, make_slice
 
 # Sums of at most a thousand products of numbers of order one, each rounded once in float32.
 TOLERANCE = 1e-4
-
-
-@pytest.fixture(scope="session")
-def kernels(tmp_path_factory) -> Kernels:
-    """The runtime as a library."""
-    if shutil.which("gcc") is None:
-        pytest.skip("needs gcc")
-    out = tmp_path_factory.mktemp("kernels")
-    files = sorted((RUNTIME / "src").glob("*.c"))
-    return Kernels(link(compile_objects(files, RUNTIME / "include", out, FLAGS), out, FLAGS))
-
-
-@pytest.fixture(scope="session", params=["registers", "threads"])
-def other_kernels(request, tmp_path_factory) -> Kernels:
-    """The same compiled as for a processor without vectors, and for several threads."""
-    undefined = ("-U__SSE__", "-U__AVX__", "-U__AVX512F__", "-U__aarch64__")
-    flags = (*FLAGS, *(undefined if request.param == "registers" else ("-fopenmp",)))
-    if shutil.which("gcc") is None:
-        pytest.skip("needs gcc")
-    out = tmp_path_factory.mktemp(request.param)
-    files = sorted((RUNTIME / "src").glob("*.c"))
-    return Kernels(link(compile_objects(files, RUNTIME / "include", out, flags), out, flags))
 
 
 class Problem:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.codegen.kernels import make_slice
-from tests.codegen.test_kernels import close, kernels, problems  # noqa: F401
+from tests.codegen.test_kernels import close, problems
 
 
 def chosen_rows(data, n: int) -> list[int]:
@@ -15,7 +15,7 @@ def chosen_rows(data, n: int) -> list[int]:
 
 @settings(max_examples=40, deadline=None)
 @given(problems(), st.data())
-def test_convolutions(kernels, p, data):  # noqa: F811
+def test_convolutions(kernels, p, data):
     """Forward and input gradient with weight + delta, and the weight gradient of the chosen neurons."""
     chosen = chosen_rows(data, len(p.bias))
     delta, scale = p.draw(len(chosen), *p.op.weight_shape[1:]), p.draw(len(p.bias))
@@ -37,7 +37,7 @@ def test_convolutions(kernels, p, data):  # noqa: F811
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99), st.data())
-def test_linear_layers(kernels, n, c, o, seed, data):  # noqa: F811
+def test_linear_layers(kernels, n, c, o, seed, data):
     draws = np.random.default_rng(seed)
     x, dy, y, dx, scale = (
         draws.standard_normal(shape).astype(np.float32) for shape in ((n, c), (n, o), (n, o), (n, c), o)

@@ -53,6 +53,16 @@ def test_one_byte_too_few_fails(exported):
     assert not (exported / "build" / "stm32f746.elf").exists(), "nothing half-written"
 
 
+def test_more_beside_the_arena_than_was_set_aside_fails(exported):
+    needs("stm32f746")
+    used = int(re.findall(r"RAM: +(\d+) B", make(exported, "BOARD=stm32f746", "RAM=65536").stdout)[0])
+    beside = used - MANIFEST.arena_bytes
+    assert make(exported, "-B", "BOARD=stm32f746", f"PROGRAM={beside}").returncode == 0
+    done = make(exported, "-B", "BOARD=stm32f746", f"PROGRAM={beside - 1}")
+    assert done.returncode != 0
+    assert "export with a larger --program" in done.stderr
+
+
 def test_arduino_library(exported, tmp_path):
     """The properties that the library manager asks for; the example compiles as C++."""
     properties = dict(line.split("=", 1) for line in (exported / "library.properties").read_text().splitlines())

@@ -3,32 +3,17 @@
 import ctypes
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kilotune.codegen.host import compile_objects, link
 from kilotune.codegen.project import RUNTIME
 from kilotune.graph.node import Conv2d, Node, TensorInfo
 from kilotune.graph.node import Input as InputOp
 from kilotune.memory.segments import LANES, Block
-from tests.codegen.kernels import FLAGS, Conv, Kernels, make_slice
+from tests.codegen.kernels import Conv, Kernels, make_slice
 
 CANARY = np.float32(-7.5)
-FILES = (
-    *("stream_", "rows_", "take", "pointwise", "conv2d", "depthwise", "relu6_mask", "mask_grad", "bias_grad"),
-    *("line", "turn", "fmaf", "sgd", "sqrtf"),
-)
 LARGEST = float(np.finfo(np.float32).max)
-
-
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory) -> Kernels:
-    """The kernels of blocks as a library."""
-    pytest.importorskip("torch")
-    out = tmp_path_factory.mktemp("stream")
-    files = sorted(path for path in (RUNTIME / "src").glob("*.c") if path.stem[3:].startswith(FILES))
-    return Kernels(link(compile_objects(files, RUNTIME / "include", out, FLAGS), out, FLAGS))
 
 
 def structure(name: str, *fields: str, floats: tuple[str, ...] = (), numbers: tuple[str, ...] = ()) -> type:
@@ -38,7 +23,9 @@ def structure(name: str, *fields: str, floats: tuple[str, ...] = (), numbers: tu
 
 
 Shape = structure("kt_block_shape", "head", "depthwise", "projection")
-Layer = structure("kt_block_layer", "take", "weight", "scale", "bias", "slice", "mask", floats=("low", "high"))
+Layer = structure(
+    "kt_block_layer", "take", "weight", "scale", "patterns", "bias", "slice", "mask", floats=("low", "high")
+)
 TRAINED = ("layer", "scale", "norms", "bias", "bias_gradient", "bias_velocity", "bias_scale")
 Trained = structure("kt_block_trained", *TRAINED)
 Rows = structure("kt_block_rows", "make", "before", "g", "layers", "source", "scratch", numbers=("n_source",))
@@ -112,7 +99,7 @@ class Case:
             mask = masks[place].ctypes.data if masks and place < 2 else None
             piece = ctypes.addressof(slices[place][0]) if slices else None
             low, high = (0.0, 6.0) if place < 2 else (-LARGEST, LARGEST)
-            rows.append(Layer(take, weight.ctypes.data, None, bias.ctypes.data, piece, mask, low, high))
+            rows.append(Layer(take, weight.ctypes.data, None, None, bias.ctypes.data, piece, mask, low, high))
         return (Layer * 3)(*rows)
 
     def scratch(self, elements: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kilotune.codegen.views import broadcast_strides, strides, view
 from kilotune.errors import ExportError
 from tests.codegen.kernels import make_slice
-from tests.codegen.test_kernels import close, kernels  # noqa: F401
+from tests.codegen.test_kernels import close
 
 SIZES = st.integers(1, 6)
 
@@ -41,7 +41,7 @@ def both(forward, backward, function, x, add):
 
 @settings(max_examples=40, deadline=None)
 @given(SIZES, st.integers(2, 9), SIZES, st.integers(0, 1), st.integers(0, 99))
-def test_softmax(kernels, m, n, inner, add, seed):  # noqa: F811
+def test_softmax(kernels, m, n, inner, add, seed):
     both(
         lambda x, y: kernels("kt_softmax", x, y, m, n, inner),
         lambda dy, y, dx, add: kernels("kt_softmax_grad", dy, y, dx, m, n, inner, add),
@@ -53,7 +53,7 @@ def test_softmax(kernels, m, n, inner, add, seed):  # noqa: F811
 
 @settings(max_examples=40, deadline=None)
 @given(SIZES, st.integers(2, 9), st.integers(0, 1), st.integers(0, 99))
-def test_layer_norm(kernels, m, n, add, seed):  # noqa: F811
+def test_layer_norm(kernels, m, n, add, seed):
     weight, bias, x = numbers(3, n), numbers(4, n), 1 + numbers(seed, m, n)
     tensors = [torch.tensor(array, dtype=torch.float64) for array in (weight, bias)]
 
@@ -77,7 +77,7 @@ def test_layer_norm(kernels, m, n, add, seed):  # noqa: F811
 @pytest.mark.parametrize("name", ["gelu", "gelu_tanh"])
 @settings(max_examples=20, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 9), st.integers(0, 1), st.integers(0, 99))
-def test_gelu(kernels, name, m, n, add, seed):  # noqa: F811
+def test_gelu(kernels, name, m, n, add, seed):
     approximate, x = "tanh" if name == "gelu_tanh" else "none", 3 * numbers(seed, m, n)
 
     def gelu(x):
@@ -97,7 +97,7 @@ def test_gelu(kernels, name, m, n, add, seed):  # noqa: F811
     close(kept, gelu(torch.tensor(x, dtype=torch.float64)).numpy()[::-1, -1:])
 
 
-def test_gelu_is_accurate_far_out(kernels):  # noqa: F811
+def test_gelu_is_accurate_far_out(kernels):
     """Where it almost vanishes too, relative to the number itself; the exponent, about 32 there, has errors of float32."""
     x = np.linspace(-8, 8, 999, dtype=np.float32)
     y = np.zeros_like(x)
@@ -108,7 +108,7 @@ def test_gelu_is_accurate_far_out(kernels):  # noqa: F811
 
 @settings(max_examples=40, deadline=None)
 @given(SIZES, SIZES, SIZES, SIZES, st.integers(0, 1), st.integers(0, 99))
-def test_products(kernels, times, m, k, n, add, seed):  # noqa: F811
+def test_products(kernels, times, m, k, n, add, seed):
     a, b, there = numbers(seed, times, m, k), numbers(seed + 1, times, k, n), numbers(3, times, m, n)
     expected = 0.5 * (a.astype(np.float64) @ b) + add * there
     for name, left, right in (
@@ -123,7 +123,7 @@ def test_products(kernels, times, m, k, n, add, seed):  # noqa: F811
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.integers(0, 1), st.data())
-def test_axes_in_another_order(kernels, shape, add, data):  # noqa: F811
+def test_axes_in_another_order(kernels, shape, add, data):
     axes = data.draw(st.permutations(range(len(shape))))
     x = numbers(0, *shape)
     there = numbers(1, *(shape[axis] for axis in axes))
@@ -137,7 +137,7 @@ def test_axes_in_another_order(kernels, shape, add, data):  # noqa: F811
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 4), st.booleans()), min_size=1, max_size=5), st.integers(0, 2))
-def test_repeated_values_and_their_gradient(kernels, axes, missing):  # noqa: F811
+def test_repeated_values_and_their_gradient(kernels, axes, missing):
     shape = [size for size, _ in axes]
     narrow = [1 if repeated else size for size, repeated in axes][min(missing, len(axes) - 1) :]
     x, y, dx = numbers(0, *narrow), np.zeros(shape, np.float32), np.zeros(narrow, np.float32)
@@ -151,7 +151,7 @@ def test_repeated_values_and_their_gradient(kernels, axes, missing):  # noqa: F8
 
 @settings(max_examples=20, deadline=None)
 @given(SIZES, SIZES, SIZES, st.integers(0, 1))
-def test_mean_of_rows(kernels, m, n, inner, add):  # noqa: F811
+def test_mean_of_rows(kernels, m, n, inner, add):
     both(
         lambda x, y: kernels("kt_mean_rows", x, y, m, n, inner),
         lambda dy, y, dx, add: kernels("kt_mean_rows_grad", dy, dx, m, n, inner, add),
@@ -161,7 +161,7 @@ def test_mean_of_rows(kernels, m, n, inner, add):  # noqa: F811
     )
 
 
-def test_rows_taken(kernels):  # noqa: F811
+def test_rows_taken(kernels):
     x, y = numbers(0, 4, 3), np.zeros((4, 3), np.float32)
     kernels("kt_take_rows", x, np.array([2, 0, 3, 1], np.uint16), y, 4, 3)
     np.testing.assert_array_equal(y, x[[2, 0, 3, 1]])

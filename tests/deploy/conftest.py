@@ -9,12 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from kilotune.codegen.host import PROBE, HostProject, compile_objects, link
+from kilotune.codegen import host
+from kilotune.codegen.host import PROBE, HostProject, link
 from kilotune.codegen.project import RUNTIME, write_sources
 from kilotune.deploy.verify import Case
+from tests.objects import Objects
 
 # Vectors as on the user's machine, but compiled in half the time.
 FLAGS = ("-O2", "-march=native", *PROBE)
+COMPILED = (*host.FLAGS, *FLAGS, "-fPIC")
 
 Build = Callable[[Case], HostProject]
 
@@ -116,16 +119,15 @@ class Windows(nn.Module):
 
 
 @pytest.fixture(scope="session")
-def runtime_objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def runtime_objects(objects: Objects) -> list[Path]:
     """Object files of the runtime."""
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
-    out = tmp_path_factory.mktemp("runtime")
-    return compile_objects(sorted((RUNTIME / "src").glob("*.c")), RUNTIME / "include", out, FLAGS)
+    return objects(sorted((RUNTIME / "src").glob("*.c")), RUNTIME / "include", "gcc", *COMPILED)
 
 
 @pytest.fixture
-def build(runtime_objects: list[Path], tmp_path: Path) -> Build:
+def build(objects: Objects, runtime_objects: list[Path], tmp_path: Path) -> Build:
     """A case as a library that shows every value."""
 
     numbers = count()
@@ -134,7 +136,8 @@ def build(runtime_objects: list[Path], tmp_path: Path) -> Build:
         folder = tmp_path / str(next(numbers))
         write_sources(case.program, folder / "project", "a network", "a plan", case.reference.learning_rate)
         sources = folder / "project" / "src"
-        own = compile_objects([sources / "kt_project.c", sources / "kt_weights.c"], sources, folder / "build", FLAGS)
+        own = objects([sources / "kt_project.c", sources / "kt_weights.c"], sources, "gcc", *COMPILED)
+        (folder / "build").mkdir()
         library = link([*runtime_objects, *own], folder / "build", FLAGS)
         return HostProject.of(library, case.program)
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from kilotune.codegen.host import HostProject, compile_library
+from kilotune.codegen.host import FLAGS, HostProject, link
 from kilotune.codegen.manifest import Manifest
 from kilotune.deploy.export import Export
 from kilotune.errors import ExportError
@@ -22,8 +23,17 @@ from kilotune.policies import make
 from kilotune.policies.fit import Selector
 from kilotune.train.recipe import Recipe
 from kilotune.update_plan import Budget
+from tests.objects import Objects
+from tests.oracles.networks import cut_to_patterns
 
-POLICIES = ["medyate", "trady", "dgsu"]
+PATTERNED = "_patterned"
+# Name, as a folder has it -> policy and its options.
+POLICIES: dict[str, tuple[str, dict[str, object]]] = {
+    "medyate": ("medyate", {}),
+    "trady": ("trady", {}),
+    "dgsu": ("dgsu", {}),
+    "dgsu_strided": ("dgsu", {"traversal": "strided", "turns": 3}),
+}
 INPUT, BUDGET, RATE, SEED = (3, 32, 32), "160KiB", 0.05, 3
 N_DRAWS, N_UPDATES, N_SUMMED = 4, 2, 2
 # Sums of a few thousand float32 products in another order, over some updates that each start from the last one's weights.
@@ -57,15 +67,25 @@ class Project(HostProject):
         return losses
 
 
-@pytest.fixture(scope="module", params=POLICIES)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def network(folder: Path) -> nn.Module:
+    """What the project of a folder is made from: DigitNet, its kernels cut to patterns where that is said."""
+    model = pretrained_digitnet()
+    return cut_to_patterns(model) if folder.name.endswith(PATTERNED) else model
+
+
+@pytest.fixture(scope="module", params=[*POLICIES, *(policy + PATTERNED for policy in POLICIES)])
+def folder(request: pytest.FixtureRequest, objects: Objects, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported project, and beside it its library."""
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
     out = tmp_path_factory.mktemp("draws") / request.param
-    recipe = Recipe.of(policy=request.param, budget=BUDGET, input=INPUT, lr=RATE, seed=SEED)
-    Export(pretrained_digitnet(), recipe).write(out)
-    compile_library(out / "src", out / "built", ("-O1",))
+    policy, options = POLICIES[request.param.removesuffix(PATTERNED)]
+    recipe = Recipe.of(policy=policy, options=options, budget=BUDGET, input=INPUT, lr=RATE, seed=SEED)
+    Export(network(out), recipe).write(out)
+    (out / "built").mkdir()
+    link(
+        objects(sorted((out / "src").glob("*.c")), out / "src", "gcc", *FLAGS, "-O1", "-fPIC"), out / "built", ("-O1",)
+    )
     return out
 
 
@@ -91,9 +111,10 @@ def samples(seed: int) -> list[tuple[np.ndarray, int]]:
 
 
 def test_channels_losses_and_norms_are_those_of_pytorch(start, folder):
-    project, model, example = start(), pretrained_digitnet(), torch.zeros(1, *INPUT)
+    project, model, example = start(), network(folder), torch.zeros(1, *INPUT)
     graph = capture(model, example)
-    selector = Selector.fit(graph, make(folder.name), Budget.parse(BUDGET), SEED, Accounting())
+    policy, options = POLICIES[folder.name.removesuffix(PATTERNED)]
+    selector = Selector.fit(graph, make(policy, **options), Budget.parse(BUDGET), SEED, Accounting())
     plan = selector.draw()
     step = prepare(model, example, plan, graph)
     for number in range(N_DRAWS):
@@ -103,7 +124,7 @@ def test_channels_losses_and_norms_are_those_of_pytorch(start, folder):
         losses, norms = _train(step, samples(number))
         assert project.train(samples(number)) == pytest.approx(losses, rel=TOLERANCE)
         project.redraw()
-        if folder.name == "medyate":
+        if folder.name.startswith("medyate"):
             norms = _norms_of_device(project, folder, selector, plan, norms)
         selector.observe(plan, norms)
         plan = selector.draw()

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,15 +22,16 @@ from kilotune.codegen.firmware import BOARD_FILES, FLAGS, Project, build
 from kilotune.codegen.host import SANITIZED
 from kilotune.codegen.manifest import Manifest
 from kilotune.codegen.numbers import WeightsDtype
-from kilotune.codegen.project import RUNTIME
 from kilotune.codegen.session import Session, shuffled_order
 from kilotune.codegen.tools import run_tool
 from kilotune.deploy.export import Export
 from kilotune.errors import BudgetError, EmulatorError
+from kilotune.prune.patterns import prune_to_patterns
 from kilotune.train.recipe import Recipe
 from tests.codegen.conftest import needs
 from tests.deploy.conftest import BlockNet, SqueezeNet, TinyVit
-from tests.oracles.networks import randomise
+from tests.objects import Objects
+from tests.oracles.networks import cut_to_patterns, randomise
 
 M4F = "mps2-an386"
 STATIC, DYNAMIC = "static_random", "medyate"
@@ -47,6 +47,7 @@ class Case(NamedTuple):
     budget: str
     weights_dtype: WeightsDtype
     streamed: bool = False
+    cut: Callable[[nn.Module], object] = lambda model: None
 
 
 NETWORKS = {
@@ -58,6 +59,8 @@ NETWORKS = {
     ),
     "mcunet streamed": Case(lambda: models.create("mcunet_in1", classes=4), (3, 64, 64), "112KiB", "float16", True),
     "user streamed": Case(BlockNet, (3, 32, 32), "24KiB", "float32", True),
+    "user patterned": Case(SqueezeNet, (3, 16, 16), "48KiB", "int8", cut=cut_to_patterns),
+    "user streamed patterned": Case(BlockNet, (3, 32, 32), "24KiB", "float16", True, prune_to_patterns),
     "vit": Case(TinyVit, (3, 16, 16), "24KiB", "float32"),
 }
 
@@ -67,6 +70,7 @@ def export(name: str, policy: str, out: Path) -> Manifest:
     case = NETWORKS[name]
     torch.manual_seed(0)
     model = randomise(case.make().eval())
+    case.cut(model)
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     head.weight.data /= model(torch.randn(8, *case.input)).abs().max()
     recipe = Recipe.of(policy=policy, budget=case.budget, input=case.input, lr=1e-3, seed=1, streamed=case.streamed)
@@ -84,20 +88,25 @@ def session(name: str, policy: str) -> Session:
     )
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Project]:
-    """An exported project whose runtime is compiled once for all of them, with other flags for other targets."""
-
-    @cache
-    def runtime(compiler: str, *flags: str) -> tuple[Path, ...]:
-        out, files = tmp_path_factory.mktemp("runtime"), sorted((RUNTIME / "src").glob("*.c"))
-        run_tool([compiler, *FLAGS, *flags, f"-I{RUNTIME / 'include'}", "-c", *files], "compiling", out)
-        return tuple(sorted(out.glob("*.o")))
+@pytest.fixture
+def built(objects: Objects) -> Callable[..., Project]:
+    """An exported project, its C compiled with other flags for other targets."""
 
     def make(folder: Path, compiler: str, *flags: str) -> Project:
-        whole = Project.of(folder)
-        own = [source for source in whole.sources if source.name in ("kt_project.c", "kt_weights.c")]
-        return replace(whole, sources=(*own, *runtime(compiler, *flags)))
+        project = Project.of(folder)
+        return replace(project, sources=tuple(objects(project.sources, folder / "src", compiler, *FLAGS, *flags)))
+
+    return make
+
+
+@pytest.fixture
+def built_for(built: Callable[..., Project]) -> Callable[[Path, str], Project]:
+    """The same with the flags of a board."""
+
+    def make(folder: Path, name: str) -> Project:
+        prefix, flags, _ = BOARDS[name].toolchain
+        sections = ("-ffunction-sections", "-fdata-sections")
+        return built(folder, f"{prefix}gcc", *sections, *flags, *BOARDS[name].flags)
 
     return make
 
@@ -109,16 +118,14 @@ def run(project: Project, folder: Path, board: str, what: Session) -> Emulation:
 
 @pytest.mark.parametrize("policy", [STATIC, DYNAMIC])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_same_bits_everywhere_within_the_ram(tmp_path, built, name, policy):
+def test_the_same_bits_everywhere_within_the_ram(tmp_path, built, built_for, name, policy):
     needs(M4F)
-    folder, what, board = tmp_path / "project", session(name, policy), BOARDS[M4F]
+    folder, what = tmp_path / "project", session(name, policy)
     manifest = export(name, policy, folder)
     host = run_on_host(built(folder, "gcc", *QUICK), what)
     assert run_on_host(built(folder, "clang", *QUICK), what, "clang") == host
     assert sanitized(built(folder, "gcc", *SANITIZED), what, tmp_path) == host.weights_hash
-    prefix, flags, _ = board.toolchain
-    sections = ("-ffunction-sections", "-fdata-sections")
-    found = run(built(folder, f"{prefix}gcc", *sections, *flags, *board.flags), folder, M4F, what)
+    found = run(built_for(folder, M4F), folder, M4F, what)
     assert found.outcome == replace(host, stack_bytes=found.outcome.stack_bytes)
     assert 0 < found.outcome.stack_bytes <= manifest.stack_bytes
     assert len(set(host.loss)) == 3
@@ -140,18 +147,17 @@ def sanitized(project: Project, what: Session, folder: Path) -> int:
     return int(done.stdout.split("hash ")[1].split()[0], 16)
 
 
-def test_all_boards_agree(tmp_path):
+def test_all_boards_agree(tmp_path, built, built_for):
     """On fixed channels; the store that draws need has no place on a board without external memory."""
     boards = [name for name, board in BOARDS.items() if board.emulator]
     needs(*boards)
     what, folder = session("user", STATIC), tmp_path / "project"
     export("user", STATIC, folder)
-    project = Project.of(folder)
-    outcomes = [replace(run(project, folder, board, what).outcome, stack_bytes=0) for board in boards]
-    assert outcomes == [run_on_host(project, what)] * 7
+    outcomes = [replace(run(built_for(folder, board), folder, board, what).outcome, stack_bytes=0) for board in boards]
+    assert outcomes == [run_on_host(built(folder, "gcc", *QUICK), what)] * 7
 
 
-def test_one_byte_too_few(tmp_path):
+def test_one_byte_too_few(tmp_path, built_for):
     """At plan time, and at link time; and what is written outside of the RAM nevertheless faults."""
     needs(M4F)
     recipe = Recipe.of(policy=DYNAMIC, budget="1KiB", input=(3, 16, 16))
@@ -162,7 +168,7 @@ def test_one_byte_too_few(tmp_path):
         Export(SqueezeNet(), msgspec.structs.replace(recipe, budget=str(least - 1))).write(tmp_path / "project")
     assert not (tmp_path / "project").exists()
     Export(SqueezeNet(), msgspec.structs.replace(recipe, budget=str(least))).write(tmp_path / "project")
-    project, board = Project.of(tmp_path / "project"), BOARDS[M4F]
+    project, board = built_for(tmp_path / "project", M4F), BOARDS[M4F]
     with pytest.raises(EmulatorError) as refused:
         build(project, board, least, tmp_path)
     needed = int(re.search(r"needs ([\d,]+) B", str(refused.value))[1].replace(",", ""))
@@ -173,7 +179,7 @@ def test_one_byte_too_few(tmp_path):
     stray = f"    *(volatile float *)((uintptr_t)kt_arena + {needed // 4 * 4}) = 1.0f;\n    n_summed++;"
     source.write_text(source.read_text().replace("    n_summed++;", stray, 1))
     with pytest.raises(EmulatorError, match="the firmware faulted: access to address 0x2"):
-        emulate(project, board, needed, session("user", DYNAMIC))
+        emulate(built_for(tmp_path / "project", M4F), board, needed, session("user", DYNAMIC))
 
 
 @pytest.mark.parametrize("name", ["stm32f746", "stm32h743"])

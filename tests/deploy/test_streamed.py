@@ -13,29 +13,34 @@ from kilotune.deploy.export import Reference
 from kilotune.deploy.verify import Case, compare
 from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
+from kilotune.prune.patterns import prune_to_patterns
 from kilotune.update_plan import ChannelSet, UpdatePlan
 from tests.deploy.conftest import BlockNet
-from tests.oracles.networks import randomise
+from tests.oracles.networks import cut_to_patterns, randomise
 
 # Model, input, learning rate: as in test_verify, changes grow with depth.
 NETWORKS = {
     "user": (BlockNet, (3, 32, 32), 1e-4),
     "mobilenet_v2": (lambda: models.create("mobilenet_v2_w0.35_nohead", classes=4), (3, 48, 48), 1e-7),
 }
+PATTERNED = {"none": lambda model: None, "depthwise": prune_to_patterns, "all": cut_to_patterns}
 OPTIONS = [
     ("user", {"front": 2}),
     ("user", {"front": 3, "momentum": 0.9, "dtype": "int8"}),
     ("user", {"front": 8, "accumulate": True, "dtype": "float16"}),
+    ("user", {"front": 2, "patterned": "depthwise"}),
+    ("user", {"front": 3, "patterned": "all", "momentum": 0.9, "accumulate": True, "dtype": "int8"}),
     ("mobilenet_v2", {"front": 9}),
     ("mobilenet_v2", {"front": 6, "accumulate": True, "momentum": 0.9, "dtype": "int8"}),
 ]
 
 
-def make_case(name, front, dtype="float32", momentum=0.0, accumulate=False, streamed=True, every=3):
+def make_case(name, front, dtype="float32", momentum=0.0, accumulate=False, streamed=True, every=3, patterned="none"):
     """A case that trains every third input channel from layer ``front`` of the body on, and every second bias."""
     torch.manual_seed(0)
     build, shape, rate = NETWORKS[name]
     model = randomise(build().eval())
+    PATTERNED[patterned](model)
     graph = without_dropout(capture(model, torch.zeros(1, *shape)))
     head = model.get_parameter(graph.weighted(graph.classifier).weight)
     head.data /= model(torch.randn(8, *shape)).abs().max()

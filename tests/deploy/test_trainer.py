@@ -9,6 +9,7 @@ from kilotune.deploy.trainer import CFineTuner
 from kilotune.errors import RunError
 from kilotune.train.loop import FineTuner
 from tests.deploy.conftest import SqueezeNet
+from tests.oracles.networks import cut_to_patterns
 
 # Gradients differ in rounding only, over eight steps.
 TOLERANCE = 1e-4
@@ -20,9 +21,10 @@ def batches():
     return list(zip(x, y, strict=True))
 
 
-def tuned(kind, **fields):
+def tuned(kind, patterned=False, **fields):
     torch.manual_seed(0)
     model = SqueezeNet().eval()
+    model = cut_to_patterns(model) if patterned else model
     model.head[3].p = 0.0
     tuner = kind(
         model, torch.zeros(1, 3, 16, 16), budget="64KiB", seed=1, lr=0.05, augment="none", device="cpu", **fields
@@ -38,6 +40,7 @@ def tuned(kind, **fields):
         {"policy": "classifier", "momentum": 0.9},
         {"policy": "random", "redraw": "step"},
         {"policy": "dgsu"},
+        {"policy": "dgsu", "patterned": True},
     ],
     ids=str,
 )

@@ -12,10 +12,9 @@ from kilotune.deploy.export import Reference
 from kilotune.deploy.verify import VALUE_TOLERANCE, Case, compare, difference
 from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
-from kilotune.prune.patterns import prune_to_patterns
 from kilotune.update_plan import ChannelSet, UpdatePlan
 from tests.deploy.conftest import SqueezeNet, TinyVit, Windows
-from tests.oracles.networks import randomise
+from tests.oracles.networks import cut_to_patterns, randomise
 
 # Model, input, learning rate: deep networks with random weights amplify every change, and every rounding, a thousandfold.
 NETWORKS = {
@@ -27,12 +26,13 @@ NETWORKS = {
 }
 
 
-def make_case(name, dtype="float32", momentum=0.0, accumulate=True, axes=("in",)):
+def make_case(name, dtype="float32", momentum=0.0, accumulate=True, axes=("in",), patterned=False):
     """A case that trains every third input channel of every layer (output neuron, if ``axes`` says so for it), and the biases of
     the second half."""
     torch.manual_seed(0)
     build, shape, rate = NETWORKS[name]
     model = randomise(build().eval())
+    model = cut_to_patterns(model) if patterned else model
     graph = without_dropout(capture(model, torch.zeros(1, *shape)))
     head = model.get_parameter(graph.weighted(graph.classifier).weight)
     head.data /= model(torch.randn(8, *shape)).abs().max()  # logits of about 1: a training that does not explode
@@ -60,6 +60,10 @@ def every_third(layer, axis):
         ("windows", {"axes": ("out",)}),
         ("mcunet", {"accumulate": False}),
         ("mobilenet_v2", {"dtype": "int8"}),
+        ("user", {"patterned": True}),
+        ("user", {"patterned": True, "dtype": "int8", "momentum": 0.9, "accumulate": False}),
+        ("user", {"patterned": True, "dtype": "float16", "axes": ("out", "in")}),
+        ("mcunet", {"patterned": True, "accumulate": False}),
     ],
     ids=str,
 )
@@ -106,17 +110,17 @@ def test_difference():
     assert one.relative == pytest.approx(2**-23 / 2**0.5)
 
 
-def test_kernels_with_patterns_stay_as_they_are(build):
-    """A network pruned to patterns trains its other layers; the patterned ones themselves cannot be trained."""
-    torch.manual_seed(0)
-    model = randomise(SqueezeNet().eval())
-    (patterned,) = prune_to_patterns(model)
-    reference, trained = (
-        Reference("user", 4, (3, 16, 16), "float32", 1e-2, 0.0, True),
-        ChannelSet("down.0", "in", (0, 3, 9)),
-    )
-    case = Case.of(model, reference, UpdatePlan((trained,), ("down.0",)))
-    assert case.graph.layer[patterned].taps == 9
-    assert compare(case, build(case), n_steps=3).first_divergence is None
-    with pytest.raises(ExportError, match=f"{patterned}: kernels with patterns cannot be trained on a device"):
-        Case.of(model, reference, UpdatePlan((ChannelSet(patterned, "in", (0,)), trained)))
+def test_of_kernels_with_patterns_flash_and_ram_hold_the_taps(build):
+    """As the ledger counts them, trained and frozen; a weight at another place is refused, which would be lost."""
+    case, dense = make_case("user", patterned=True), make_case("user")
+    layers = {layer.name: layer for layer in case.graph.layers}
+    for node in case.graph.nodes:
+        if layer := layers.get(node.layer):
+            assert case.values.constants[f"weight{case.values.number[node.name]}"].values.size == layer.weight_elements
+    assert layers["depth.0"].weight_elements == 8 * 9
+    assert case.program.resident_bytes < dense.program.resident_bytes
+    assert case.program.flash_bytes < dense.program.flash_bytes
+    model = cut_to_patterns(randomise(SqueezeNet().eval()))
+    model.get_parameter("depth.0.weight").data += 1.0
+    with pytest.raises(ExportError, match=r"depth\.0: 128 weights beside the taps of their patterns are not zero"):
+        Case.of(model, case.reference, case.plan)

@@ -6,6 +6,9 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from kilotune.graph.patterns import BUFFER, has_patterns, patterns
+from kilotune.prune.patterns import project
+
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     """Weights, and batch-norm statistics as after training: means, variances, scales and shifts all over the place."""
@@ -24,6 +27,17 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
         else:
             values = 0.3 * values
         tensor.data.copy_(values)
+    return model
+
+
+def cut_to_patterns(model: nn.Module, seed: int = 0) -> nn.Module:
+    """A random pattern for every kernel of every convolution that can have some, dense and grouped ones too."""
+    generator = torch.Generator().manual_seed(seed)
+    for conv in model.modules():
+        if isinstance(conv, nn.Conv2d) and has_patterns(conv.kernel_size):
+            numbers = torch.randint(len(patterns(conv.kernel_size[0])), conv.weight.shape[:2], generator=generator)
+            conv.register_buffer(BUFFER, numbers.to(torch.uint8))
+    project(model)
     return model
 
 

@@ -65,7 +65,10 @@ class Device:
         """What kt_policy.h promises."""
         n = self.table.n_channels
         bits, order, tree = -(-n // 32), -(-n // 2), 1 << n.bit_length()
-        return bits + {"uniform": order, "anew": order, "cyclic": 0, "medyate": max(order, tree)}[function]
+        return (
+            bits
+            + {"uniform": order, "anew": order, "strided": order, "cyclic": 0, "medyate": max(order, tree)}[function]
+        )
 
     def draw(self, function: str, *arguments: np.ndarray) -> list[int]:
         """Channel ids of the next draw, increasing."""
@@ -141,18 +144,18 @@ def test_medyate_draws_are_the_same(policy_library, table, share, seed, draws):
     assert (device.rng.state, device.rng.increment) == rng.state()
 
 
-@pytest.mark.parametrize("traversal", ["cyclic", "independent"])
+@pytest.mark.parametrize("traversal", ["cyclic", "strided", "independent"])
 @same_library
 @given(table=tables(), seed=seeds, draws=st.data())
 def test_dgsu_draws_are_the_same(policy_library, traversal, table, seed, draws):
     device, rng, state = Device(policy_library, table, 0, seed), Pcg32(seed), State()
-    counts = np.array([draws.draw(st.integers(0, n)) for n in table.channels.tolist()], dtype=np.uint16)
     take = TRAVERSALS[traversal].take
     for _ in range(5):
+        counts = np.array([draws.draw(st.integers(0, n)) for n in table.channels.tolist()], dtype=np.uint16)
         taken = [take(table, row, int(counts[row]), state, rng) for row in np.flatnonzero(counts).tolist()]
         expected = sorted(np.concatenate([*taken, []]).astype(int).tolist())
-        if traversal == "cyclic":
-            assert device.draw("cyclic", counts, device.order, device.cursor) == expected
+        if traversal in ("cyclic", "strided"):
+            assert device.draw(traversal, counts, device.order, device.cursor) == expected
         else:
             assert device.draw("anew", counts) == expected
     assert (device.rng.state, device.rng.increment) == rng.state()

@@ -90,6 +90,7 @@ def _result(manifest: "Manifest", board: str, limit: int, found: "Emulation", n_
         "ram_limit_bytes": limit,
         "ram_bytes": sizes.ram,
         "arena_bytes": manifest.arena_bytes,
+        "program_bytes": sizes.ram - manifest.arena_bytes,
         "arena_high_water_bytes": outcome.arena_bytes,
         "stack_bytes": sizes.stack,
         "stack_high_water_bytes": outcome.stack_bytes,
@@ -117,7 +118,8 @@ def _text(result: dict[str, Any], found: "Emulation") -> str:
             f"loss {sum(loss[:quarter]) / quarter:.4f} -> {sum(loss[-quarter:]) / quarter:.4f} over {len(loss)} steps",
             f"RAM {result['ram_bytes']:,} of {result['ram_limit_bytes']:,} B: .data {result['data_bytes']:,}, .bss "
             f"{result['bss_bytes']:,} (arena {result['arena_bytes']:,}, used {result['arena_high_water_bytes']:,}), stack "
-            f"{result['stack_bytes']:,} (used {result['stack_high_water_bytes']:,}); .text {result['text_bytes']:,} B",
+            f"{result['stack_bytes']:,} (used {result['stack_high_water_bytes']:,}), beside the arena "
+            f"{result['program_bytes']:,}; .text {result['text_bytes']:,} B",
             f"weights hash {result['weights_hash']}, the same on this computer",
             "",
             text_table(["instructions of", "calls", "fewest", "most"], phases),

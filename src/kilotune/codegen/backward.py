@@ -73,7 +73,8 @@ def _conv2d(v: Values, node: Node, dy: Argument, to: Target) -> Calls:
         return
     yield Call(f"kt_conv2d_input_grad_{v.suffix(node)}", (geometry, dy, *weight, to.at, to.add))
     if piece is not None:
-        yield Call("kt_conv2d_slice_input_grad", (geometry, dy, piece, to.at))
+        patterns = v.patterns(node)
+        yield Call(f"kt_conv2d_slice_input_grad{'_taps' * len(patterns)}", (geometry, dy, piece, *patterns, to.at))
 
 
 def _linear(v: Values, node: Node, dy: Argument, to: Target) -> Calls:
@@ -198,8 +199,9 @@ def weight_gradient(v: Values, node: Node, piece: Argument, dy: Argument) -> Cal
         _, o = linear_shape(node)
         yield Call("kt_linear_weight_grad", (piece, dy, scale, v.elements(node.name) // o, o))
     else:
-        kind = "pointwise" if is_pointwise(node) else "conv2d"
-        yield Call(f"kt_{kind}_weight_grad", (v.convolution(node), piece, dy, scale))
+        kind, patterns = "pointwise" if is_pointwise(node) else "conv2d", v.patterns(node)
+        name = f"kt_{kind}_weight_grad{'_taps' * len(patterns)}"
+        yield Call(name, (v.convolution(node), piece, *patterns, dy, scale))
 
 
 def bias_gradient(v: Values, node: Node, at: Argument, dy: Argument) -> Calls:

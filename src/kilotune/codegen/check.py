@@ -37,8 +37,3 @@ def check(values: Values, plan: UpdatePlan) -> None:
     if streamed and values.region.neurons:
         names = ", ".join(sorted(values.region.neurons))
         raise ExportError(f"{names}: output neurons cannot be trained channel by channel; export with --plain")
-    patterned = [layer.name for layer in values.region.pool if layer.taps is not None]
-    if patterned:
-        raise ExportError(
-            f"{', '.join(patterned)}: kernels with patterns cannot be trained on a device; leave these layers out of the plan"
-        )

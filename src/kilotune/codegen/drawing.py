@@ -14,7 +14,8 @@ from kilotune.policies.trady import Trady
 from kilotune.policies.uniform import Random
 
 MOST_CHANNELS = 65_535
-_DGSU = {"cyclic": "cyclic", "independent": "anew"}
+_DGSU = {"cyclic": "cyclic", "strided": "strided", "independent": "anew"}
+_WALKS = ("cyclic", "strided")
 _WORD_BYTES = 4
 
 
@@ -23,8 +24,9 @@ class Drawing:
     """What the generated project knows of its policy.
 
     function: ``kt_draw_<function>``. layers: those that draws choose from, in forward order; channels, cost: input channels of
-    each, and elements that one costs. size: elements that a draw may spend. counts: of DGSU, channels drawn of each layer.
-    max_channels, max_weights: most channels, and weights of them, that any draw takes. seed: of the generator.
+    each, and elements that one costs. size: elements that a draw may spend. counts: (turns, layers) of DGSU, channels of each
+    layer in one draw after the other. max_channels, max_weights: most channels, and weights of them, that any draw takes.
+    seed: of the generator.
     Raises ExportError for more channels than the device can number.
     """
 
@@ -61,15 +63,28 @@ class Drawing:
         """What a draw needs while it lasts, as promised in ``kt_policy.h``."""
         n = self.n_channels
         bits, order, tree = -(-n // 32), -(-n // 2), 1 << n.bit_length()
-        words = {"uniform": order, "anew": order, "cyclic": 0, "medyate": max(order, tree)}[self.function]
+        words = {"uniform": order, "anew": order, "strided": order, "cyclic": 0, "medyate": max(order, tree)}[
+            self.function
+        ]
         return _WORD_BYTES * (bits + words)
 
     @property
     def state_bytes(self) -> int:
-        """What stays between draws: the norms of MeDyate (float), the walk of cyclic DGSU (channel and place, uint16)."""
-        return {"medyate": 4 * self.n_channels, "cyclic": 2 * (self.n_channels + len(self.layers))}.get(
-            self.function, 0
-        )
+        """What stays between draws: the norms of MeDyate (float); of a walk of DGSU (uint16) its order or strides, the place in
+        each layer, and whose turn it is."""
+        if self.function == "medyate":
+            return 4 * self.n_channels
+        return 2 * (self.walk_elements + len(self.layers) + (self.n_turns > 1)) if self.function in _WALKS else 0
+
+    @property
+    def walk_elements(self) -> int:
+        """Numbers that say how a walk goes on from each place: its order, or a stride for each layer."""
+        return len(self.layers) if self.function == "strided" else self.n_channels
+
+    @property
+    def n_turns(self) -> int:
+        """Draws after which layers are drawn from again."""
+        return 1 if self.counts is None else len(self.counts)
 
 
 def present_bytes(n_layers: int, n_channels: int) -> int:
@@ -96,22 +111,28 @@ def find_drawing(selector: Selector, seed: int) -> Drawing | None:
     channels, cost = table.channels[rows], table.cost[rows]
     weight, layers = table.weight[rows], tuple(table.names[row] for row in rows)
     if isinstance(policy, Dgsu):
-        counts, most = caps[rows], (int(caps[rows].sum()), int(caps[rows] @ weight))
+        counts = _by_turns(policy.rows_of_turns(table), rows, caps)
+        most = int(counts.sum(1).max()), int((counts @ weight).max())
     else:
         counts, most = None, _most_affordable(channels, cost, weight, selector.size)
     return Drawing(function, layers, channels, cost, selector.size, counts, policy.redraw, *most, seed)
 
 
 def _function(policy: object) -> str:
-    if isinstance(policy, Dgsu) and policy.turns == 1 and policy.traversal in _DGSU:
+    if isinstance(policy, Dgsu) and (policy.turns == 1 or policy.traversal in _WALKS) and policy.traversal in _DGSU:
         return _DGSU[policy.traversal]
     if type(policy) in (Random, Trady, Medyate) and not getattr(policy, "boosted", False):
         return "medyate" if isinstance(policy, Medyate) else "uniform"
     raise ExportError(
-        f"policy {policy!r} cannot draw on a device; those that can are random, trady and medyate, not boosted, and dgsu "
-        f"without turns, its traversal {' or '.join(_DGSU)}; "
+        f"policy {policy!r} cannot draw on a device; those that can are random, trady and medyate, not boosted, and dgsu, "
+        f"its traversal {', '.join(_WALKS)}, or independent without turns; "
         "policies that choose once are exported with their choice, one choice of any other with --plan"
     )
+
+
+def _by_turns(turns: list[list[int]], rows: np.ndarray, caps: np.ndarray) -> np.ndarray:
+    """(turns, rows) channels that each turn draws."""
+    return np.array([np.where(np.isin(rows, turn), caps[rows], 0) for turn in turns])
 
 
 def _most_affordable(channels: np.ndarray, cost: np.ndarray, weight: np.ndarray, budget: int) -> tuple[int, int]:

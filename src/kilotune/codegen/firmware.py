@@ -21,17 +21,23 @@ _MEMORY = {"RAM": "RAM limit", "FLASH": "flash", "EXTERNAL": "external memory"}
 
 @dataclass(frozen=True)
 class Project:
-    """What is compiled: C files, the folders of their headers, and the stack they are given, bytes."""
+    """What is compiled: C files, the folders of their headers, and the stack they are given, bytes.
+
+    arena_bytes: of it in RAM, and program_bytes: the most that all else there may take, 0 where nobody said.
+    """
 
     sources: tuple[Path, ...]
     include: tuple[Path, ...]
     stack_bytes: int
+    arena_bytes: int = 0
+    program_bytes: int = 0
 
     @classmethod
     def of(cls, folder: Path) -> "Project":
         """An exported folder. Raises ExportError if it is none."""
         manifest = Manifest.read(folder)
-        return cls(tuple(sorted((folder / "src").glob("*.c"))), (folder / "src",), manifest.stack_bytes)
+        sizes = manifest.stack_bytes, manifest.arena_bytes, manifest.program_bytes
+        return cls(tuple(sorted((folder / "src").glob("*.c"))), (folder / "src",), *sizes)
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,8 @@ class Firmware:
 def build(project: Project, board: Board, ram_bytes: int, out: Path) -> Firmware:
     """Compile and link ``project`` with the session program for ``board``, everything in RAM within ``ram_bytes``.
 
-    Raises EmulatorError if a tool is missing, the compiler complains, or something does not fit, with the bytes.
+    Raises EmulatorError if a tool is missing, the compiler complains, or something does not fit, with the bytes: the RAM limit,
+    or what the project's budget set aside for the program.
     """
     prefix, flags, startup = board.toolchain
     path = out / f"{board.name}.elf"
@@ -79,7 +86,9 @@ def build(project: Project, board: Board, ram_bytes: int, out: Path) -> Firmware
         run_tool(command, f"building for {board.name}")
     except EmulatorError as error:
         raise _overflow(error, board, ram_bytes) or error from error
-    return Firmware(path, _sizes(prefix, path), _phases(prefix, path))
+    sizes = _sizes(prefix, path)
+    _check_program(project, sizes, board)
+    return Firmware(path, sizes, _phases(prefix, path))
 
 
 def build_host(project: Project, out: Path, compiler: str = "gcc") -> Path:
@@ -122,6 +131,16 @@ def _overflow(error: EmulatorError, board: Board, ram_bytes: int) -> EmulatorErr
         f"the project needs {format_bytes(needed)} of {_MEMORY[found[1]]} on {board.name}, {int(found[2]):,} B more than the "
         f"{format_bytes(limit)} there are; raise the limit, or export for a smaller budget or a smaller number format"
     )
+
+
+def _check_program(project: Project, sizes: Sizes, board: Board) -> None:
+    found = sizes.ram - project.arena_bytes
+    if 0 < project.program_bytes < found:
+        raise EmulatorError(
+            f"beside the arena stack, .data and .bss take {found:,} B on {board.name}, the budget sets "
+            f"{project.program_bytes:,} B aside for them; "
+            f"export with --program {found}, which leaves the rest of the budget to the arena"
+        )
 
 
 def _sizes(prefix: str, path: Path) -> Sizes:

@@ -28,10 +28,9 @@ def is_pointwise(node: Node) -> bool:
 
 def _conv2d(v: Values, node: Node, keeping: bool) -> Calls:
     x, y, geometry, piece = v.value(node.inputs[0]), v.value(node.name), v.convolution(node), v.slice(node)
-    weight, scale = v.weight(node)
     if keeping and piece is not None and v.keeps_input(node):
         yield Call("kt_keep_channels", (x, piece, v.plane(node.inputs[0])))
-    arguments = (geometry, x, weight, scale, v.bias(node), piece or NOTHING, y)
+    arguments = (geometry, x, *v.weight(node), v.bias(node), piece or NOTHING, y)
     if is_depthwise(node):
         yield Call(f"kt_depthwise_{v.suffix(node)}", (*arguments, v.scratch(f"{node.name}.ring")))
     else:

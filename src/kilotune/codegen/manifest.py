@@ -15,7 +15,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     mean, std: what the pixels, scaled to 0..1, were normalised with in training. image_dtype: what the project reads.
     redraw: when the device draws new channels. memory: the arena by kind, and all else in RAM, summing to ``ram_bytes``.
-    store_bytes: size of the committed weights, 0 where nothing is committed.
+    store_bytes: size of the committed weights, 0 where nothing is committed. program_bytes: what the budget set aside for what
+    lies in RAM beside the arena, 0 where it counts the arena alone.
     """
 
     model: str
@@ -36,6 +37,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ram_bytes: int
     flash_bytes: int
     store_bytes: int = 0
+    program_bytes: int = 0
     version: int = 1
 
     def write(self, folder: Path) -> None:

@@ -22,7 +22,7 @@ def forward(v: Values, node: Node, keeping: bool) -> Calls:
     if isinstance(node.op, Linear):
         yield Call("kt_linear_neurons", (x, piece, y, *_sizes(v, node)))
     else:
-        yield Call("kt_conv2d_neurons", (v.convolution(node), x, piece, y))
+        yield _convolution(v, node, "kt_conv2d_neurons", (x, piece), y)
 
 
 def input_gradient(v: Values, node: Node, dy: Argument, dx: Argument) -> Calls:
@@ -31,7 +31,7 @@ def input_gradient(v: Values, node: Node, dy: Argument, dx: Argument) -> Calls:
     if piece is not None and isinstance(node.op, Linear):
         yield Call("kt_linear_neurons_input_grad", (dy, piece, dx, *_sizes(v, node)))
     elif piece is not None:
-        yield Call("kt_conv2d_neurons_input_grad", (v.convolution(node), dy, piece, dx))
+        yield _convolution(v, node, "kt_conv2d_neurons_input_grad", (dy, piece), dx)
 
 
 def weight_gradient(v: Values, node: Node, dy: Argument) -> Calls:
@@ -40,7 +40,13 @@ def weight_gradient(v: Values, node: Node, dy: Argument) -> Calls:
     if piece is not None and isinstance(node.op, Linear):
         yield Call("kt_linear_neurons_weight_grad", (piece, dy, scale, *_sizes(v, node)))
     elif piece is not None:
-        yield Call("kt_conv2d_neurons_weight_grad", (v.convolution(node), piece, dy, scale))
+        yield _convolution(v, node, "kt_conv2d_neurons_weight_grad", (piece,), dy, scale)
+
+
+def _convolution(v: Values, node: Node, kernel: str, before: tuple[Argument, ...], *behind: Argument) -> Call:
+    """A kernel of convolutions; one with patterns takes them between the slice and the rest."""
+    patterns = v.patterns(node)
+    return Call(f"{kernel}{'_taps' * len(patterns)}", (v.convolution(node), *before, *patterns, *behind))
 
 
 def _sizes(v: Values, node: Node) -> tuple[int, int, int]:

@@ -5,6 +5,7 @@ from functools import singledispatch
 
 import numpy as np
 
+from kilotune.codegen.drawing import Drawing
 from kilotune.codegen.program import (
     Address,
     Argument,
@@ -24,7 +25,14 @@ from kilotune.codegen.program import (
     Struct,
 )
 
-_C_TYPES = {"float32": "float", "float16": "uint16_t", "int8": "int8_t", "uint16": "uint16_t", "int32": "int32_t"}
+_C_TYPES = {
+    "float32": "float",
+    "float16": "uint16_t",
+    "int8": "int8_t",
+    "uint8": "uint8_t",
+    "uint16": "uint16_t",
+    "int32": "int32_t",
+}
 _PER_LINE = 12
 
 
@@ -189,32 +197,36 @@ def fields(program: Program, is_fixed: bool = True) -> dict[str, str]:
 _DRAW = {
     "uniform": "kt_draw_uniform(&candidates, &present.rng, &drawn, kt_arena);",
     "medyate": "kt_draw_medyate(&candidates, norms, &present.rng, &drawn, kt_arena);",
-    "cyclic": "kt_draw_cyclic(&candidates, counts, order, cursor, &present.rng, &drawn, kt_arena);",
+    "cyclic": "kt_draw_cyclic(&candidates, @counts@, order, cursor, &present.rng, &drawn, kt_arena);",
+    "strided": "kt_draw_strided(&candidates, @counts@, stride, cursor, &present.rng, &drawn, kt_arena);",
     "anew": "kt_draw_anew(&candidates, counts, &present.rng, &drawn, kt_arena);",
 }
+_NOT_BEGUN = "for (int l = 0; l < KT_POOL; l++) {\n        cursor[l] = KT_NOT_BEGUN;\n    }"
 _FORGET = {
     "medyate": "for (int i = 0; i < @n_channels@; i++) {\n        norms[i] = -1.0f;\n    }",
-    "cyclic": "cursor[0] = KT_NOT_BEGUN;",
+    "cyclic": _NOT_BEGUN,
+    "strided": _NOT_BEGUN,
 }
 _MEMORY = {
     "medyate": "static float *const norms = @memory@;",
-    "cyclic": "static uint16_t *const order = (uint16_t *)(@memory@), *const cursor = (uint16_t *)(@memory@) + @n_channels@;",
+    "cyclic": "static uint16_t *const order = (uint16_t *)(@memory@), *const cursor = (uint16_t *)(@memory@) + @walk@;",
+    "strided": "static uint16_t *const stride = (uint16_t *)(@memory@), *const cursor = (uint16_t *)(@memory@) + @walk@;",
 }
+_TURN = "static uint16_t *const turn = (uint16_t *)(@memory@) + @walk@ + KT_POOL;"
+_NEXT_TURN = "    *turn = (uint16_t)((*turn + 1u) % @n_turns@u);"
 
 
 def draw_fields(draws: Draws) -> dict[str, str]:
     """What ``kt_dynamic.c`` leaves open, as text."""
     drawing = draws.drawing
-    tables = {"channels": drawing.channels, "cost": drawing.cost}
-    tables |= {} if drawing.counts is None else {"counts": drawing.counts}
-    arrays = [
-        f"static const {'uint32_t' if name == 'cost' else 'uint16_t'} {name}[] = {{{', '.join(map(str, values.tolist()))}}};"
-        for name, values in tables.items()
-    ]
-    memory = {"memory": argument(draws.memory), "n_channels": str(drawing.n_channels)}
+    memory = {
+        "memory": argument(draws.memory),
+        "n_channels": str(drawing.n_channels),
+        "walk": str(drawing.walk_elements),
+    }
     passing = "" if draws.passing is None else f"    kt_slices[KT_POOL].gradient = {argument(draws.passing)};"
     return {
-        "tables": "\n".join([*arrays, fill(_MEMORY.get(drawing.function, ""), memory)]),
+        "tables": fill(_draw_tables(drawing), memory),
         "n_channels": str(drawing.n_channels),
         "size": str(drawing.size),
         "max_channels": str(drawing.max_channels),
@@ -222,7 +234,7 @@ def draw_fields(draws: Draws) -> dict[str, str]:
         "copies": str(draws.copies),
         "weight_bytes": str(draws.weight_bytes),
         "passing": passing,
-        "draw": f"    {_DRAW[drawing.function]}",
+        "draw": _draw_lines(drawing),
         "initial": body(draws.initial),
         "seed": str(drawing.seed),
         "forget": fill(f"    {_FORGET.get(drawing.function, '')}", memory).rstrip(),
@@ -230,6 +242,24 @@ def draw_fields(draws: Draws) -> dict[str, str]:
         if drawing.function == "medyate"
         else "",
     }
+
+
+def _draw_tables(drawing: Drawing) -> str:
+    """What draws choose from, and where their memory lies."""
+    tables = {"channels": drawing.channels, "cost": drawing.cost}
+    tables |= {} if drawing.counts is None else {"counts": drawing.counts.reshape(-1)}
+    arrays = [
+        f"static const {'uint32_t' if name == 'cost' else 'uint16_t'} {name}[] = {{{', '.join(map(str, values.tolist()))}}};"
+        for name, values in tables.items()
+    ]
+    return "\n".join([*arrays, _MEMORY.get(drawing.function, ""), *([_TURN] * (drawing.n_turns > 1))])
+
+
+def _draw_lines(drawing: Drawing) -> str:
+    """The call that draws; with turns, of the layers whose turn it is."""
+    turns = drawing.n_turns > 1
+    call = fill(f"    {_DRAW[drawing.function]}", {"counts": "counts + KT_POOL * *turn" if turns else "counts"})
+    return "\n".join([call, *([fill(_NEXT_TURN, {"n_turns": str(drawing.n_turns)})] * turns)])
 
 
 def fill(template: str, values: dict[str, str]) -> str:

@@ -98,13 +98,14 @@ def _layers(v: Values, block: Block, name: str, keeping: bool) -> Struct:
 
 def _layer(v: Values, block: Block, node: Node | None, keeping: bool) -> _Row:
     if node is None:
-        return ("NULL", "NULL", "NULL", "NULL", "NULL", "NULL", 0.0, 0.0)
+        return (*("NULL",) * 7, 0.0, 0.0)
     function = None if node is block.projection else block.function_behind(node)
     mask = v.mask(f"{function.name}.mask") if function and keeping else None
     op = function.op if function else None
     low, high = (0.0, _HIGH[op.function]) if isinstance(op, ops.Activation) else (-_LARGEST, _LARGEST)
-    take = f"kt_take_{v.suffix(node)}"
-    return (take, *v.weight(node), v.bias(node), v.slice(node) or NOTHING, mask or NOTHING, low, high)
+    take, (weight, scale, *patterns) = f"kt_take_{v.format(node)}", v.weight(node)
+    places = patterns or (NOTHING,)
+    return (take, weight, scale, *places, v.bias(node), v.slice(node) or NOTHING, mask or NOTHING, low, high)
 
 
 def _trained(v: Values, node: Node | None, steps: tuple[BackwardStep, ...]) -> _Row:

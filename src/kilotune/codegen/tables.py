@@ -58,7 +58,7 @@ class Tables:
         """What kt_layer says of a layer; of output neurons, that each is a group of its own that nobody else reads."""
         if layer.name in self.region.neurons:
             return 0, layer.out_channels, 1, layer.neuron_weight_elements, layer.out_channels, 0
-        outputs, kernel = layer.out_channels // layer.groups, int(np.prod(layer.kernel))
+        outputs, kernel = layer.out_channels // layer.groups, layer.kernel_elements
         again = int(layer.node in self.v.made_again)
         return layer.channel_input_elements, layer.in_channels, outputs, kernel, layer.groups, again
 

@@ -7,12 +7,13 @@ from math import prod
 import numpy as np
 
 from kilotune.codegen.drawing import Drawing
-from kilotune.codegen.numbers import SUFFIX, Folded, Stored, WeightsDtype, store
+from kilotune.codegen.numbers import SUFFIX, Folded, Stored, WeightsDtype, at_places, store
 from kilotune.codegen.program import Address, Argument, Constant, Name, Place, Struct
 from kilotune.codegen.region import Region
 from kilotune.graph import node as ops
 from kilotune.graph.backward import root_of
 from kilotune.graph.node import Layer, Node
+from kilotune.graph.patterns import n_taps, patterns
 
 NOTHING = Name("NULL")
 
@@ -54,9 +55,13 @@ class Values:
         """For every value the one whose memory it is."""
         return root_of(self.graph)
 
-    def suffix(self, node: Node) -> str:
+    def format(self, node: Node) -> str:
         """How kernels for the number format of the node's weight end; committed weights are float32."""
         return SUFFIX["float32" if node.name in self.committed else self.dtype]
+
+    def suffix(self, node: Node) -> str:
+        """The same of kernels that are given ``weight``."""
+        return f"taps_{self.format(node)}" if self.patterns(node) else self.format(node)
 
     @cached_property
     def committed(self) -> dict[str, int]:
@@ -114,16 +119,27 @@ class Values:
         """The weight of a node as it lies in flash."""
         return store(self.folded[node.name].weight, self.dtype)
 
-    def weight(self, node: Node) -> tuple[Argument, Argument]:
-        """The weight as it was exported or committed, and its scale."""
+    def weight(self, node: Node) -> tuple[Argument, ...]:
+        """The weight as it was exported or committed, its scale, and the patterns if kernels have some."""
+        patterns = self.patterns(node)
         if node.name in self.committed:
-            return Name(f"committed + {self.committed[node.name]}"), NOTHING
-        return self.exported_weight(node)
+            return Name(f"committed + {self.committed[node.name]}"), NOTHING, *patterns
+        return *self.exported_weight(node), *patterns
+
+    def patterns(self, node: Node) -> tuple[Argument, ...]:
+        """Where the taps of the node's kernels are, as ``kt_patterns``; nothing where they are everywhere."""
+        folded, number = self.folded[node.name], self.number[node.name]
+        if folded.pattern is None:
+            return ()
+        side = folded.weight.shape[2]
+        pattern = self.constant(f"pattern{number}", folded.pattern)
+        places = self.constant(f"places{side}", np.array(patterns(side), np.uint8))
+        return (self.struct("kt_patterns", f"patterns{number}", pattern, places, n_taps(side)),)
 
     def exported_weight(self, node: Node) -> tuple[Argument, Argument]:
-        """The weight in flash, and its scale."""
+        """The weight in flash, of kernels with patterns the taps; and its scale."""
         number, stored = self.number[node.name], self.stored(node)
-        weight = self.constant(f"weight{number}", stored.values)
+        weight = self.constant(f"weight{number}", at_places(stored.values, self.folded[node.name].places))
         return weight, NOTHING if stored.scale is None else self.constant(f"scale{number}", stored.scale)
 
     def initial_bias(self, node: Node) -> Name:

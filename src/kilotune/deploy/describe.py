@@ -14,6 +14,7 @@ from kilotune.codegen.values import Values
 from kilotune.errors import ExportError
 from kilotune.graph import node as ops
 from kilotune.graph.node import Graph, Node
+from kilotune.graph.patterns import patterns
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.ledger import Layout
 from kilotune.ops.forward import FORWARD, Weights
@@ -90,9 +91,26 @@ def _folded(node: Node, tensors: dict[str, Tensor]) -> Folded:
         raise ExportError(f"{node.layer} has a weight that is computed, not stored; it cannot become C")
     weight, bias = folded(op, tensors)
     scale = None if op.norm is None else _array(norm_scale(op.norm, tensors))
+    pattern = _pattern(node, tensors)
     is_shift = op.norm is not None and bias_name(op) == op.norm.bias
     zeros = np.zeros(op.weight_shape[0], np.float32)
-    return Folded(_array(weight), zeros if bias is None else _array(bias), scale, None if is_shift else scale)
+    bias_scale = None if is_shift else scale
+    return Folded(_array(weight), zeros if bias is None else _array(bias), scale, bias_scale, pattern)
+
+
+def _pattern(node: Node, tensors: dict[str, Tensor]) -> np.ndarray | None:
+    """The pattern of each kernel (o, c/groups), None where there are none."""
+    if not isinstance(node.op, ops.Conv2d) or node.op.pattern is None:
+        return None
+    weight, pattern = tensors[node.op.weight].flatten(2), tensors[node.op.pattern].long()
+    places = torch.tensor(patterns(node.op.weight_shape[2]))[pattern]
+    beside = int(torch.count_nonzero(weight.scatter(2, places, 0.0)))
+    if beside:
+        raise ExportError(
+            f"{node.layer}: {beside} weights beside the taps of their patterns are not zero; "
+            "set them to zero with kilotune.prune.patterns.project"
+        )
+    return pattern.numpy().astype(np.uint8)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

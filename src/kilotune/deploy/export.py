@@ -21,6 +21,7 @@ from kilotune.deploy.describe import describe, lay_out
 from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
 from kilotune.memory.ledger import LedgerReport
+from kilotune.models.pruned import metadata
 from kilotune.train.recipe import Recipe
 from kilotune.train.run import Run
 from kilotune.train.selection import accounting_of, selector_of
@@ -101,6 +102,7 @@ class Export:
         program, drawing, report, plan = self._program(momentum)
         if self.store_bytes is not None:
             check_store(recipe.policy, drawing is not None, program.image_bytes, _medium(self.store_bytes))
+        self._check_program(program)
         write_sources(program, folder, recipe.model or type(self.model).__name__, recipe.policy, recipe.lr)
         manifest = self._manifest(program, drawing, report)
         package(folder, manifest)
@@ -125,6 +127,15 @@ class Export:
         region = lay_out(graph, plan, replace(accounting, program_bytes=0), total)
         values = describe(self.model, region, self.weights_dtype, drawing, self._mean, self._std)
         return decide(values, plan, momentum), drawing, region.layout.report(plan), plan
+
+    def _check_program(self, program: Program) -> None:
+        """What is known before anything is linked; ``codegen.firmware.build`` measures the rest."""
+        asked, needed = self.recipe.program, program.table_bytes + STACK_BYTES
+        if 0 < asked < needed:
+            raise ExportError(
+                f"the budget sets {asked:,} B aside for the program, but its stack takes {STACK_BYTES:,} B and its tables "
+                f"{program.table_bytes:,} B; give --program at least {needed}, and some more for what else it has in RAM"
+            )
 
     @property
     def _mean(self) -> tuple[float, ...]:
@@ -158,6 +169,7 @@ class Export:
             ram_bytes=sum(memory.values()),
             flash_bytes=program.flash_bytes,
             store_bytes=flash_of(program.image_bytes),
+            program_bytes=recipe.program,
         )
 
     def _write_reference(self, folder: Path, program: Program, plan: UpdatePlan, momentum: float) -> None:
@@ -179,7 +191,7 @@ class Export:
         )
         (folder / "reference.json").write_bytes(msgspec.json.format(msgspec.json.encode(reference)) + b"\n")
         (folder / "plan.json").write_text(plan.to_json())
-        write_tensors(folder / "weights.safetensors", self.model.state_dict())
+        write_tensors(folder / "weights.safetensors", self.model.state_dict(), metadata(self.model))
 
 
 def _medium(nbytes: int) -> Medium | None:

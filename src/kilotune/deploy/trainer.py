@@ -10,6 +10,7 @@ import torch
 
 from kilotune.codegen.decide import decide, without_dropout
 from kilotune.codegen.host import HostProject, compile_objects, link
+from kilotune.codegen.numbers import at_places
 from kilotune.codegen.project import RUNTIME, write_sources
 from kilotune.codegen.region import Share, place
 from kilotune.deploy.describe import describe, lay_out
@@ -96,8 +97,12 @@ class CStepper(Stepper):
             self._project = HostProject(library, program.image_elements, program.classes, constants=program.constants)
         self._arena = torch.from_numpy(self._project.view("kt_arena", program.arena_bytes // 4))
         self._weights = {
-            node: torch.from_numpy(self._project.view(f"weight{values.number[node]}", folded.weight.size))
+            node: torch.from_numpy(self._project.view(f"weight{values.number[node]}", stored.size))
             for node, folded in values.folded.items()
+            for stored in [at_places(folded.weight, folded.places)]
+        }
+        self._places = {
+            node: torch.from_numpy(folded.places) for node, folded in values.folded.items() if folded.places is not None
         }
 
     def _draw(self, plan: UpdatePlan) -> None:
@@ -129,27 +134,32 @@ class CStepper(Stepper):
         for layer in region.pool:
             running = step._weights[layer.node].weight
             assert running is not None
-            self._weights[layer.node].copy_(running.reshape(-1))
+            self._weights[layer.node].copy_(self._stored(layer.node, running))
 
-    def _running(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """(what the C reads, what PyTorch's program reads) of everything trained."""
-        step, pairs = self._c_step, []
+    def _running(self) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
+        """(node, what the C reads, what PyTorch's program reads) of everything trained."""
+        step, rows = self._c_step, []
         for name in step.live:
             layer, _, kind = name.rpartition(".")
             node = step.graph.layer[layer].node
             running = getattr(step._weights[node], kind)
             if kind == "weight":
-                pairs.append((self._weights[node], running))
+                rows.append((node, self._weights[node], running))
             else:
                 trained = self._region.trained[name]
-                pairs.append((self._floats(trained.value.offset, trained.elements), running))
-        return pairs
+                rows.append((node, self._floats(trained.value.offset, trained.elements), running))
+        return rows
 
     def _push(self) -> None:
         """Bring the parameters as the optimiser left them to where the C reads them."""
         self._c_step.program.refresh()
-        for ours, running in self._values:
-            ours.copy_(running.reshape(-1))
+        for node, ours, running in self._values:
+            ours.copy_(self._stored(node, running))
+
+    def _stored(self, node: str, running: torch.Tensor) -> torch.Tensor:
+        """A weight or bias as the C has it, one number after the other, of kernels with patterns the taps."""
+        is_cut = node in self._places and running.dim() > 1
+        return (running.flatten(2).gather(2, self._places[node]) if is_cut else running).reshape(-1)
 
     def _floats(self, offset: int, elements: int) -> torch.Tensor:
         return self._arena[offset // 4 : offset // 4 + elements]

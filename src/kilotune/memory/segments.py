@@ -295,6 +295,6 @@ class _Finder:
 
 def _is_dense(node: Node, kernel: tuple[int, int] | None = None) -> bool:
     op = node.op
-    if not isinstance(op, Conv2d) or op.groups != 1 or op.dilation != (1, 1):
+    if not isinstance(op, Conv2d) or op.groups != 1 or op.dilation != (1, 1) or op.pattern:
         return False
     return kernel is None or (op.weight_shape[2:] == kernel and op.stride == (1, 1) and not any(op.padding))

@@ -57,19 +57,20 @@ class Dgsu(Policy):
         table, counts = task.table, self._counts(task.table, size)
         state = int(TRAVERSALS[self.traversal].state(table.channels[counts > 0]))
         elements = max(
-            table.total(np.where(np.isin(np.arange(len(counts)), rows), counts, 0)) for rows in self._turns(table)
+            table.total(np.where(np.isin(np.arange(len(counts)), rows), counts, 0))
+            for rows in self.rows_of_turns(table)
         )
         return Bound(tuple(counts.tolist()), elements, task.last_biases(self.biases), state_elements=state)
 
     def draw(self, task: Task, size: int, state: State, rng: Pcg32) -> tuple[ChannelSet, ...]:
         """The next channels of each layer whose turn it is."""
         table, counts = task.table, self._counts(task.table, size)
-        rows = self._turns(table)[state.draws % self.turns]
+        rows = self.rows_of_turns(table)[state.draws % self.turns]
         state.draws += 1
         take = TRAVERSALS[self.traversal].take
         return table.to_sets(np.concatenate([take(table, row, int(counts[row]), state, rng) for row in rows]))
 
-    def _turns(self, table: ChannelTable) -> list[list[int]]:
+    def rows_of_turns(self, table: ChannelTable) -> list[list[int]]:
         """Trained rows of each turn; a turn without any takes those of the first."""
         trained = np.flatnonzero(self._relative(table)).tolist()
         return [trained[turn :: self.turns] or trained[:: self.turns] for turn in range(self.turns)]

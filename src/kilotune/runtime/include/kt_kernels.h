@@ -4,6 +4,7 @@
 #define KT_KERNELS_H
 
 #include "kt_math.h"
+#include "kt_patterns.h"
 #include "kt_types.h"
 
 /* Convolutions and linear layers, by how the frozen weight is stored (kt_weights.h); scale (o) is read for int8 only. */
@@ -31,12 +32,32 @@ KT_DECLARE(s8, int8_t);
 
 #undef KT_DECLARE
 
-/* Trained slices (kt_types.h): forward, input gradient, weight gradient, update. *_neurons: slices of output neurons, which read the
-   whole input: index names outputs, delta is (count, c/groups, kh, kw), kept is the input. */
+/* The same of kernels with patterns, of which weight and slice hold the taps only. */
+#define KT_DECLARE(suffix, type)                                                                                                 \
+    void kt_conv2d_taps_##suffix(const kt_conv *g, const float *x, const type *weight, const float *scale,                       \
+        const kt_patterns *patterns, const float *bias, const kt_slice *slice, float *y);                                        \
+    void kt_conv2d_input_grad_taps_##suffix(const kt_conv *g, const float *dy, const type *weight, const float *scale,           \
+        const kt_patterns *patterns, float *dx, int add);                                                                        \
+    void kt_depthwise_taps_##suffix(const kt_conv *g, const float *x, const type *weight, const float *scale,                    \
+        const kt_patterns *patterns, const float *bias, const kt_slice *slice, float *y, float *scratch);                        \
+    void kt_depthwise_input_grad_taps_##suffix(const kt_conv *g, const float *dy, const type *weight, const float *scale,        \
+        const kt_patterns *patterns, const kt_slice *slice, float *dx, float *scratch, int add)
+
+KT_DECLARE(f32, float);
+KT_DECLARE(f16, uint16_t);
+KT_DECLARE(s8, int8_t);
+
+#undef KT_DECLARE
+
+/* Trained slices (kt_types.h): forward, input gradient, weight gradient, update. *_taps: of kernels with patterns. *_neurons: slices of
+   output neurons, which read the whole input: index names outputs, delta is (count, c/groups, kh, kw), kept is the input. */
 void kt_bias_grad(const float *dy, const float *scale, float *gradient, int o, int n);
 void kt_bias_grad_rows(const float *dy, const float *scale, float *gradient, int o, int n);
 void kt_conv2d_slice_input_grad(const kt_conv *g, const float *dy, const kt_slice *slice, float *dx);
 void kt_conv2d_weight_grad(const kt_conv *g, const kt_slice *slice, const float *dy, const float *scale);
+void kt_conv2d_slice_input_grad_taps(const kt_conv *g, const float *dy, const kt_slice *slice, const kt_patterns *patterns, float *dx);
+void kt_conv2d_weight_grad_taps(const kt_conv *g, const kt_slice *slice, const kt_patterns *patterns, const float *dy,
+    const float *scale);
 void kt_keep_channels(const float *x, const kt_slice *slice, int n);
 void kt_keep_features(const float *x, const kt_slice *slice, int n, int c);
 void kt_linear_slice(const float *x, const kt_slice *slice, float *y, int n, int c, int o);
@@ -46,6 +67,10 @@ void kt_pointwise_weight_grad(const kt_conv *g, const kt_slice *slice, const flo
 void kt_conv2d_neurons(const kt_conv *g, const float *x, const kt_slice *slice, float *y);
 void kt_conv2d_neurons_input_grad(const kt_conv *g, const float *dy, const kt_slice *slice, float *dx);
 void kt_conv2d_neurons_weight_grad(const kt_conv *g, const kt_slice *slice, const float *dy, const float *scale);
+void kt_conv2d_neurons_taps(const kt_conv *g, const float *x, const kt_slice *slice, const kt_patterns *patterns, float *y);
+void kt_conv2d_neurons_input_grad_taps(const kt_conv *g, const float *dy, const kt_slice *slice, const kt_patterns *patterns, float *dx);
+void kt_conv2d_neurons_weight_grad_taps(const kt_conv *g, const kt_slice *slice, const kt_patterns *patterns, const float *dy,
+    const float *scale);
 void kt_linear_neurons(const float *x, const kt_slice *slice, float *y, int n, int c, int o);
 void kt_linear_neurons_input_grad(const float *dy, const kt_slice *slice, float *dx, int n, int c, int o);
 void kt_linear_neurons_weight_grad(const kt_slice *slice, const float *dy, const float *scale, int n, int c, int o);

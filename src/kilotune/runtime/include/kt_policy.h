@@ -31,7 +31,7 @@ typedef struct {
 } kt_draw;
 
 /* Scratch of the draws, bytes: kt_draw_uniform 4 * ceil(n / 2) + 4 * ceil(n / 32), kt_draw_medyate 4 * m + 4 * ceil(n / 32) with m the
-   smallest power of two above n or the former if that is more, kt_draw_anew as kt_draw_uniform, kt_draw_cyclic 4 * ceil(n / 32);
+   smallest power of two above n or the former if that is more, kt_draw_anew and kt_draw_strided as kt_draw_uniform, kt_draw_cyclic 4 * ceil(n / 32);
    n = n_channels. Aligned to four bytes. */
 
 /* Channels in a uniform order until the next one does not fit (random, TraDy algorithm 1). */
@@ -43,10 +43,15 @@ void kt_draw_uniform(const kt_candidates *among, kt_rng *rng, const kt_draw *dra
 void kt_draw_medyate(const kt_candidates *among, float *norms, kt_rng *rng, const kt_draw *drawn, void *scratch);
 
 /* The next counts[row] channels of each row on a walk round and round through its channels (DGSU, cyclic).
-   order: (channels) the walk, cursor: (rows) where it stands; KT_NOT_BEGUN in cursor[0] draws the walk first. */
+   order: (channels) the walk, cursor: (rows) where it stands; the walk of a row in which KT_NOT_BEGUN stands is drawn first, when it is
+   needed. */
 #define KT_NOT_BEGUN 0xFFFFu
 void kt_draw_cyclic(const kt_candidates *among, const uint16_t *counts, uint16_t *order, uint16_t *cursor, kt_rng *rng,
                     const kt_draw *drawn, void *scratch);
+
+/* The same in steps of a length prime to the number of channels (DGSU, strided). stride: (rows). */
+void kt_draw_strided(const kt_candidates *among, const uint16_t *counts, uint16_t *stride, uint16_t *cursor, kt_rng *rng,
+                     const kt_draw *drawn, void *scratch);
 
 /* counts[row] channels of each row, uniformly (DGSU, independent). */
 void kt_draw_anew(const kt_candidates *among, const uint16_t *counts, kt_rng *rng, const kt_draw *drawn, void *scratch);

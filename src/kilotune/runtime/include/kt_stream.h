@@ -2,6 +2,7 @@
 #ifndef KT_STREAM_H
 #define KT_STREAM_H
 
+#include "kt_patterns.h"
 #include "kt_types.h"
 
 #define KT_LANES 4 /* middle channels in work at once; twin of memory.segments.LANES */
@@ -22,12 +23,14 @@ typedef struct {
     const kt_conv *head, *depthwise, *projection;
 } kt_block_shape;
 
-/* One convolution of a block and the activation function behind it. scale is read for int8 only; slice is NULL where nothing can be
-   trained; mask has one bit per number behind the function, whether it is inside low..high, or is NULL. */
+/* One convolution of a block and the activation function behind it. scale is read for int8 only; patterns: of the depthwise
+   convolution, of which weight and slice then hold the taps only, else NULL; slice is NULL where nothing can be trained; mask has one bit per number behind the function, whether it is inside low..high, or is NULL. */
 typedef struct {
     kt_take take;
     const void *weight;
-    const float *scale, *bias;
+    const float *scale;
+    const kt_patterns *patterns;
+    const float *bias;
     const kt_slice *slice;
     uint8_t *mask;
     float low, high;

@@ -71,13 +71,19 @@ static int place_of(const kt_block_layer *layer, const kt_block_trained *trained
 }
 
 /* Gradient of the filter that stands at k, with a geometry of one channel. */
-static void filter_gradient(const kt_conv *one, const kt_slice *slice, int k, const float *scale, const float *dy, float *gradient)
+static void filter_gradient(const kt_conv *one, const kt_block_layer *layer, int k, const float *scale, const float *dy, float *gradient)
 {
     static const uint16_t first = 0;
-    const int taps = one->kh * one->kw;
+    const kt_slice *const slice = layer->slice;
+    const int taps = kt_n_taps(one, layer);
     const kt_slice single = {&first, NULL, gradient, NULL, slice->kept + k * one->h * one->w, 1};
     start(slice->gradient, k * taps, taps, gradient);
-    kt_conv2d_weight_grad(one, &single, dy, scale);
+    if (layer->patterns) {
+        const kt_patterns own = {layer->patterns->number + slice->index[k], layer->patterns->places, layer->patterns->taps};
+        kt_conv2d_weight_grad_taps(one, &single, &own, dy, scale);
+    } else {
+        kt_conv2d_weight_grad(one, &single, dy, scale);
+    }
 }
 
 /* Gradients of the rows first.. of the head, of each trained channel; before (count,h,w). */
@@ -112,19 +118,19 @@ static void back_through_depthwise(const taker *t, const kt_block_shape *g, cons
 {
     const kt_conv *const d = g->depthwise;
     const kt_conv one = {1, d->h, d->w, 1, d->oh, d->ow, 1, d->kh, d->kw, d->sh, d->sw, d->dh, d->dw, d->top, d->left};
-    const int taps = d->kh * d->kw, k = place_of(layers + 1, trained + 1, c);
+    const int size = d->kh * d->kw, taps = kt_n_taps(d, layers + 1), k = place_of(layers + 1, trained + 1, c);
     const float *const scale = trained[1].scale ? trained[1].scale + c : NULL;
     masked(layers[1].mask, behind, d->oh * d->ow, c);
     bias_gradients(t, trained + 1, behind, c, 1, d->oh * d->ow);
     if (k >= 0) {
-        filter_gradient(&one, layers[1].slice, k, scale, behind, scratch + taps);
+        filter_gradient(&one, layers + 1, k, scale, behind, scratch + size);
     }
     if (before) {
         kt_filter(g, layers + 1, c, scratch);
-        kt_depthwise_input_grad_f32(&one, behind, scratch, NULL, NULL, before, scratch + 2 * taps, add);
+        kt_depthwise_input_grad_f32(&one, behind, scratch, NULL, NULL, before, scratch + 2 * size, add);
     }
     if (k >= 0) {
-        take(t, trained + 1, layers[1].slice, k, 0, taps, scratch + taps, scale, taps);
+        take(t, trained + 1, layers[1].slice, k, 0, taps, scratch + size, scale, taps);
     }
 }
 

@@ -125,15 +125,24 @@ static inline void kt_middle_row(const kt_lanes *a, int row, float *ring)
     }
 }
 
+/* Numbers of a filter that there are. */
+static inline int kt_n_taps(const kt_conv *depthwise, const kt_block_layer *layer)
+{
+    return layer->patterns ? layer->patterns->taps : depthwise->kh * depthwise->kw;
+}
+
 /* The filter of a middle channel, weight + delta. */
 static inline void kt_filter(const kt_block_shape *g, const kt_block_layer *layer, int channel, float *f)
 {
-    const int taps = g->depthwise->kh * g->depthwise->kw;
+    const int taps = kt_n_taps(g->depthwise, layer);
     layer->take(layer->weight, layer->scale, (uint32_t)taps, (uint32_t)(channel * taps), 1, 0, taps, 1, f);
     for (int k = 0; layer->slice && k < layer->slice->count; k++) {
         for (int t = 0; t < taps && layer->slice->index[k] == channel; t++) {
             f[t] += layer->slice->delta[k * taps + t];
         }
+    }
+    if (layer->patterns) {
+        kt_to_places(kt_places(layer->patterns, channel), taps, f, g->depthwise->kh * g->depthwise->kw);
     }
 }
 
