@@ -4,10 +4,11 @@
 
 MobileNetV2-w0.35 at 128x128, ten classes; every layer's weight and bias ("dense"), the last 22 layers, and the forward pass.
 "PyTorch" is the module with ``requires_grad`` on those tensors, batch norm in eval mode, SGD; "ONNX Runtime" has batch norm
-folded, and is left out, with the reason, where onnxruntime-training is not installed. One after the other in every round; times
-are those of the processor, the best of the rounds; with one thread that is the time it takes on an idle machine. More threads:
-of PyTorch and ONNX Runtime, and of the C, which is then compiled with OpenMP; times are then those of the clock. The answer goes
-to ``benchmarks/results/c_step.json``.
+folded, and is left out, with the reason, where onnxruntime-training is not installed; "C" is the exported project, and
+"finetune" what ``kilotune finetune --backend c`` does in a step: gradients by the C, SGD by PyTorch. One after the other in
+every round; times are those of the processor, the best of the rounds; with one thread that is the time it takes on an idle
+machine. More threads: of PyTorch and ONNX Runtime, and of the C, which is then compiled with OpenMP; times are then those of
+the clock. The answer goes to ``benchmarks/results/c_step.json``.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, process_time
 
+import numpy as np
 import ort_step
 import torch
 import torch.nn.functional as F
@@ -24,13 +26,17 @@ import torch.nn.functional as F
 from kilotune import models
 from kilotune.codegen.decide import decide, without_dropout
 from kilotune.codegen.host import FAST, HostProject, compile_library
+from kilotune.codegen.program import Program
 from kilotune.codegen.project import write_sources
 from kilotune.codegen.tools import run_tool
 from kilotune.deploy.describe import describe, lay_out
+from kilotune.deploy.trainer import CStepper
 from kilotune.graph.capture import capture
 from kilotune.graph.node import Conv2d, Linear
 from kilotune.memory.ledger import Accounting
+from kilotune.ops.prepare import prepare
 from kilotune.ops.slices import bias_name
+from kilotune.train.recipe import Recipe
 from kilotune.update_plan import ChannelSet, UpdatePlan
 
 SIDE, CLASSES, RATE = 128, 10, 1e-4
@@ -38,6 +44,7 @@ ROUNDS, STEPS = 20, 5
 RESULT = Path(__file__).parent / "results" / "c_step.json"
 
 Times = dict[str, dict[str, float]]
+Runs = tuple[Callable[[], object], ...]
 
 
 def main() -> None:
@@ -74,32 +81,44 @@ def compare(model: torch.nn.Module, x: torch.Tensor, n_last: int | None, threads
     plan = UpdatePlan(sets, tuple(layer.name for layer in layers))
     trained = (*layers, graph.layer[graph.classifier])
     values = describe(model, lay_out(graph, plan, Accounting(accumulate=False)), "float32")
-    runs = {
-        "PyTorch": stock(
-            model, x, {f(graph.weighted(layer.name)) for layer in trained for f in (weight_name, bias_name)}
-        )
-    }
+    parameters = {f(graph.weighted(layer.name)) for layer in trained for f in (weight_name, bias_name)}
+    runs: dict[str, Runs] = {"PyTorch": stock(model, x, parameters), "finetune": (finetune(model, x, plan),)}
     if ort_step.missing() is None:
         runs["ONNX Runtime"] = ort_step.steps(values, {layer.node for layer in trained}, x.numpy(), RATE, threads)
-    program = decide(values, plan)
     with tempfile.TemporaryDirectory() as folder:
-        write_sources(program, Path(folder) / "c", "benchmark", "given", RATE)
-        flags = (*FAST, "-fopenmp") if threads > 1 else FAST
-        library = compile_library(Path(folder) / "c" / "src", Path(folder) / "built", flags)
-        project = HostProject(library, program.image_elements, program.classes)
-        image = x.numpy()
-        runs["C"] = lambda: project.train_step(image, 1), lambda: project.infer(image)
+        runs["C"] = exported(decide(values, plan), Path(folder), x.numpy(), threads)
         clock = process_time if threads == 1 else perf_counter
-        found = [milliseconds({who: run[phase] for who, run in runs.items()}, clock) for phase in range(2)]
+        found = [
+            milliseconds({who: run[phase] for who, run in runs.items() if len(run) > phase}, clock)
+            for phase in range(2)
+        ]
     return {"step": found[0], "forward": found[1]}
+
+
+def exported(program: Program, folder: Path, image: np.ndarray, threads: int) -> Runs:
+    """A training step of the exported project, and a forward pass."""
+    write_sources(program, folder / "c", "benchmark", "given", RATE)
+    flags = (*FAST, "-fopenmp") if threads > 1 else FAST
+    library = compile_library(folder / "c" / "src", folder / "built", flags)
+    project = HostProject(library, program.image_elements, program.classes)
+    return lambda: project.train_step(image, 1), lambda: project.infer(image)
+
+
+def finetune(model: torch.nn.Module, x: torch.Tensor, plan: UpdatePlan) -> Callable[[], object]:
+    """A step of ``kilotune finetune --backend c``."""
+    stepper = CStepper(prepare(model, x, plan), Recipe(model="", data=""), torch.device("cpu"))
+    batch = x, torch.tensor([1])
+
+    def step() -> None:
+        stepper.gradient([batch])
+        stepper.update(RATE)
+
+    return step
 
 
 def weight_name(op: Conv2d | Linear) -> str:
     """Of the module's parameter."""
     return op.weight
-
-
-Runs = tuple[Callable[[], object], Callable[[], object]]
 
 
 def stock(model: torch.nn.Module, x: torch.Tensor, trained: set[str | None]) -> Runs:

@@ -18,6 +18,7 @@ from kilotune.errors import RunError
 from kilotune.graph.node import Dropout
 from kilotune.memory.accounting import Accounting
 from kilotune.ops.prepare import Step
+from kilotune.ops.slices import LiveWeight
 from kilotune.train.loop import FineTuner
 from kilotune.train.recipe import Recipe
 from kilotune.train.stepping import Batch, Stepper
@@ -54,15 +55,19 @@ class CStepper(Stepper):
         self._layout: tuple[object, ...] | None = None
 
     def gradient(self, micro_batches: Sequence[Batch]) -> torch.Tensor:
-        """Leave the gradient of the mean loss over all images in ``.grad``; that loss."""
+        """Leave the gradient of the mean loss over all images in ``.grad``, where the C summed it; that loss."""
         if self._plan is not self._c_step.plan:
             self._prepare(self._c_step.plan)
-        self._push()
+        for live, ours in self._values:
+            live.fold(ours)
+        summed = [ours for _, ours in self._gradients]
+        torch._foreach_zero_(summed)
         images = [pair for x, y in micro_batches for pair in zip(x.numpy(force=True), y.tolist(), strict=True)]
         losses = [self._project.train_step(image, label) for image, label in images]
-        for parameter, summed in self._gradients:
-            parameter.grad = (summed / len(images)).view_as(parameter)
-            summed.zero_()
+        if len(images) > 1:
+            torch._foreach_div_(summed, len(images))
+        for parameter, ours in self._gradients:
+            parameter.grad = ours
         return torch.tensor(losses).mean()
 
     def _prepare(self, plan: UpdatePlan) -> None:
@@ -106,7 +111,7 @@ class CStepper(Stepper):
         }
 
     def _draw(self, plan: UpdatePlan) -> None:
-        """Where the trained channels lie now; their deltas are zero, as the weights that are brought are whole ones."""
+        """Where the trained channels lie now: whole in their deltas, and zero in the weights that deltas are added to."""
         region, step = self._region, self._c_step
         chosen = {one.layer: one.indices for one in plan.channels}
         indices = [chosen.get(layer.name, ()) for layer in region.pool]
@@ -119,50 +124,46 @@ class CStepper(Stepper):
             for layer, one in zip(region.pool, indices, strict=True)
         ]
         places = place(shares, region.top, region.copies, region.accumulate)
-        self._arena[min((at.delta for at in places), default=region.top) // 4 : region.top // 4] = 0.0
         self._project.train(indices, places)
-        gradients = {
-            f"{layer.name}.weight": at.gradient
+        drawn = {
+            f"{layer.name}.weight": (at.delta, at.gradient)
             for layer, one, at in zip(region.pool, indices, places, strict=True)
             if one
         }
-        gradients |= {name: item.gradient.offset for name, item in region.trained.items() if item.gradient}
-        self._gradients = [
-            (step.live[name], self._floats(at, step.live[name].numel())) for name, at in gradients.items()
+        always = {
+            name: (item.value.offset, item.gradient.offset) for name, item in region.trained.items() if item.gradient
+        }
+        at = drawn | always
+        self._gradients = [(parameter, self._floats(at[name][1], parameter)) for name, parameter in step.live.items()]
+        lives = {id(live.parameter): live for live in step.program.live}
+        self._values = [
+            (lives[id(parameter)], self._floats(at[name][0], parameter)) for name, parameter in step.live.items()
         ]
-        self._values = self._running()
-        for layer in region.pool:
-            running = step._weights[layer.node].weight
-            assert running is not None
-            self._weights[layer.node].copy_(self._stored(layer.node, running))
+        self._bring_weights()
 
-    def _running(self) -> list[tuple[str, torch.Tensor, torch.Tensor]]:
-        """(node, what the C reads, what PyTorch's program reads) of everything trained."""
-        step, rows = self._c_step, []
-        for name in step.live:
-            layer, _, kind = name.rpartition(".")
-            node = step.graph.layer[layer].node
-            running = getattr(step._weights[node], kind)
-            if kind == "weight":
-                rows.append((node, self._weights[node], running))
-            else:
-                trained = self._region.trained[name]
-                rows.append((node, self._floats(trained.value.offset, trained.elements), running))
-        return rows
+    def _bring_weights(self) -> None:
+        """The weights that PyTorch's program runs with, zero where they are trained."""
+        step = self._c_step
+        step.program.refresh()
+        trained = {
+            step.graph.layer[live.slice.chosen.layer].node: live
+            for live, _ in self._values
+            if isinstance(live, LiveWeight)
+        }
+        for node in {layer.node for layer in self._region.pool} | trained.keys():
+            weight = step._weights[node].weight
+            assert weight is not None
+            if node in trained:
+                weight = weight.clone()
+                trained[node].slice.write(weight, torch.zeros_like(trained[node].parameter))
+            self._weights[node].copy_(self._stored(node, weight))
 
-    def _push(self) -> None:
-        """Bring the parameters as the optimiser left them to where the C reads them."""
-        self._c_step.program.refresh()
-        for node, ours, running in self._values:
-            ours.copy_(self._stored(node, running))
+    def _stored(self, node: str, weight: torch.Tensor) -> torch.Tensor:
+        """A weight as the C has it, one number after the other, of kernels with patterns the taps."""
+        return (weight.flatten(2).gather(2, self._places[node]) if node in self._places else weight).reshape(-1)
 
-    def _stored(self, node: str, running: torch.Tensor) -> torch.Tensor:
-        """A weight or bias as the C has it, one number after the other, of kernels with patterns the taps."""
-        is_cut = node in self._places and running.dim() > 1
-        return (running.flatten(2).gather(2, self._places[node]) if is_cut else running).reshape(-1)
-
-    def _floats(self, offset: int, elements: int) -> torch.Tensor:
-        return self._arena[offset // 4 : offset // 4 + elements]
+    def _floats(self, offset: int, like: torch.Tensor) -> torch.Tensor:
+        return self._arena[offset // 4 : offset // 4 + like.numel()].view_as(like)
 
 
 @cache

@@ -139,10 +139,16 @@ class LiveWeight:
     running: Tensor
     scale: Tensor | None
 
+    def fold(self, out: Tensor | None = None) -> Tensor:
+        """The slice with the batch norm folded in, in the parameter's shape; in ``out`` if that is given."""
+        piece = self.parameter.detach()
+        if self.scale is not None:
+            return torch.mul(piece, self.scale, out=out)
+        return piece if out is None else out.copy_(piece)
+
     def refresh(self) -> None:
         """Write the parameter into the folded weight that the forward pass reads."""
-        piece = self.parameter.detach()
-        self.slice.write(self.running, (piece if self.scale is None else piece * self.scale).to(self.running.dtype))
+        self.slice.write(self.running, self.fold().to(self.running.dtype))
 
     def commit(self) -> None:
         """Write the parameter into the model's own weight."""
@@ -162,11 +168,17 @@ class LiveBias:
     offset: Tensor | None
     scale: Tensor | None
 
-    def refresh(self) -> None:
-        """Write the parameter into the folded bias that the forward pass reads."""
+    def fold(self, out: Tensor | None = None) -> Tensor:
+        """The bias with the batch norm folded in, (o,); in ``out`` if that is given."""
         value = self.parameter.detach()
         value = value if self.scale is None else value * self.scale
-        self.running.copy_(value if self.offset is None else value + self.offset)
+        if self.offset is not None:
+            return torch.add(value, self.offset, out=out)
+        return value if out is None else out.copy_(value)
+
+    def refresh(self) -> None:
+        """Write the parameter into the folded bias that the forward pass reads."""
+        self.running.copy_(self.fold())
 
     def commit(self) -> None:
         """Write the parameter into the model's own tensor."""

@@ -14,6 +14,13 @@ enum {
     KT_BAD_DRAW = -4       /* a draw exceeds what the memory was laid out for */
 };
 
+/* Of memory that vectors are read from: where a line of the cache begins, so that aligned ones touch one line. */
+#if defined(__SSE__) || defined(__aarch64__)
+#define KT_AT_A_LINE __attribute__((aligned(64)))
+#else
+#define KT_AT_A_LINE
+#endif
+
 #define KT_MAX_KERNEL 11 /* taps of a convolution in one direction */
 
 /* Geometry of a convolution (c,h,w) -> (o,oh,ow), weight (o, c/groups, kh, kw), zeros around the input. */

@@ -18,7 +18,7 @@ void (*kt_probe)(int what, int index, const float *at, int n);
 
 @declarations@
 
-float kt_arena[KT_ARENA_BYTES / 4];
+KT_AT_A_LINE float kt_arena[KT_ARENA_BYTES / 4];
 
 @structs@
 

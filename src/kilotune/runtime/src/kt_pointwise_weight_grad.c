@@ -30,10 +30,10 @@ static void block(const kt_slice *slice, const float *panel, int o, int columns,
 /* The same where there are few outputs: channels are the columns then, and outputs the rows. */
 static void few_outputs(const kt_slice *slice, const float *dy, const float *scale, int outputs, int n, int k, int columns)
 {
-    float sums[KT_ROWS * COLUMNS];
+    KT_AT_A_LINE float sums[KT_ROWS * COLUMNS];
     kt_turn(slice->gradient + k * outputs, (size_t)outputs, columns, outputs, sums, COLUMNS);
     for (int p = 0, depth; p < n; p += depth) {
-        float panel[KT_DEPTH * COLUMNS], tile[KT_TILE];
+        KT_AT_A_LINE float panel[KT_DEPTH * COLUMNS], tile[KT_TILE];
         depth = kt_depths(n - p);
         kt_turn(slice->kept + k * n + p, (size_t)n, columns, depth, panel, COLUMNS);
         for (int o = 0, rows; o < outputs; o += rows) {
@@ -48,7 +48,7 @@ static void few_outputs(const kt_slice *slice, const float *dy, const float *sca
 static void many_outputs(const kt_slice *slice, const float *dy, const float *scale, int outputs, int n, int o, int columns)
 {
     for (int p = 0, depth; p < n; p += depth) {
-        float panel[KT_DEPTH * COLUMNS];
+        KT_AT_A_LINE float panel[KT_DEPTH * COLUMNS];
         depth = kt_depths(n - p);
         turn(dy + o * n + p, scale ? scale + o : NULL, columns, n, depth, panel, COLUMNS);
         block(slice, panel, o, columns, outputs, n, p, depth);
