@@ -18,11 +18,13 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class Case(NamedTuple):
-    """Arguments of ``kilotune export`` and ``kilotune emulate``, and the boards."""
+    """Arguments of ``kilotune export`` and ``kilotune emulate``, the boards, and arguments of ``kilotune prune``, whose network
+    is then exported."""
 
     export: tuple[str, ...]
     emulate: tuple[str, ...]
     boards: tuple[str, ...]
+    prune: tuple[str, ...] = ()
 
 
 CASES = {
@@ -59,6 +61,20 @@ CASES = {
         (*("--data", "cifar10", "--samples", "200", "--test-samples", "50"), "--ram", "256KiB"),
         ("mps2-an386",),
     ),
+    # The network and policy of dgsu_system.py, depthwise kernels cut to patterns besides: what a step and a redraw cost.
+    "dgsu": Case(
+        (
+            *("mobilenet_v2_same", "--classes", "10", "--input", "3x112x112", "--policy", "dgsu"),
+            *("--option", "turns=4", "--option", "traversal=strided", "--option", "decay=0.5"),
+            *("--budget", "256KiB", "--streamed", "--program", "4KiB", "--weights-dtype", "int8"),
+        ),
+        (*("--data", "cifar10", "--samples", "20", "--test-samples", "4", "--batch-size", "5"), "--ram", "256KiB"),
+        ("mps2-an386",),
+        (
+            *("mobilenet_v2_same", "--weights", "mbv2_w1.0_int8", "--input", "3x112x112"),
+            *("--ratio", "0", "--layer", "features.18.0=0.5", "--patterns"),
+        ),
+    ),
     # Small enough for a test that holds the counts.
     "digits": Case(
         ("digitnet", "--input", "3x32x32", "--policy", "medyate", "--budget", "160KiB"),
@@ -82,10 +98,14 @@ def version(tool: str) -> str:
 def run(case: Case) -> dict:
     """Everything a case tells."""
     with tempfile.TemporaryDirectory() as folder:
-        project = str(Path(folder) / "project")
-        exported = kilotune("export", *case.export, "--out", project)
+        project, pruned = str(Path(folder) / "project"), str(Path(folder) / "pruned.safetensors")
+        if case.prune:
+            kilotune("prune", *case.prune, "--out", pruned)
+        weights = ("--weights", pruned) if case.prune else ()
+        exported = kilotune("export", *case.export, *weights, "--out", project)
         boards = {board: kilotune("emulate", project, *case.emulate, "--board", board) for board in case.boards}
     return {
+        **({"prune": " ".join(case.prune)} if case.prune else {}),
         "export": " ".join(case.export),
         "emulate": " ".join(case.emulate),
         "tools": [version(tool) for tool in ("arm-none-eabi-gcc", "qemu-system-arm")],

@@ -49,7 +49,7 @@ static inline void kt_to_places(const uint8_t *places, int taps, float *f, int s
 #define KT_N_TAPS(all) (patterns->taps)
 #define KT_PLACE(kernel, tap) (kt_places(patterns, kernel)[tap])
 #define KT_TAP_AT(kernel, place) kt_tap_at(patterns, kernel, place)
-#define KT_IS_TAP(tap) (tap >= 0)
+#define KT_IS_TAP(tap) ((tap) >= 0)
 #define KT_CLEAR(f, n) kt_fill(f, 0.0f, n)
 #else
 #define KT_AND_PATTERNS
