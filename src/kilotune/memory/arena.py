@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ class Arena:
     offsets: tuple[int, ...]
     n_steps: int
 
-    @property
+    @cached_property
     def extent(self) -> np.ndarray:
         """First byte above all buffers alive at each step (steps,)."""
         extent = np.zeros(self.n_steps, dtype=np.int64)
@@ -30,7 +31,7 @@ class Arena:
             extent[span] = np.maximum(extent[span], offset + buffer.nbytes)
         return extent
 
-    @property
+    @cached_property
     def live(self) -> np.ndarray:
         """Bytes alive at each step (steps,); no arena can have a smaller extent."""
         return live_bytes(self.buffers, self.n_steps)
