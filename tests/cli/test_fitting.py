@@ -8,7 +8,7 @@ from kilotune.errors import BudgetError, ShapeError
 from kilotune.memory.accounting import Accounting
 from kilotune.policies import make
 from kilotune.policies.base import Task
-from kilotune.policies.fit import Fitting
+from kilotune.policies.fitting import Fitting
 from kilotune.update_plan import Budget
 
 

@@ -51,9 +51,9 @@ def test_no_draw_exceeds_the_worst_case(data, wiring, accounting):
         caps = np.zeros(len(body), dtype=np.int64)
         for row, layer in enumerate(body):
             caps[row] = max((len(chosen.indices) for chosen in sets if chosen.layer == layer.name), default=0)
-        assert layout.worst_bytes(caps, report.selection_elements, 12) >= report.total_bytes
+        assert layout.worst(caps, report.selection_elements, 12).nbytes >= report.total_bytes
         everything_in_pool = np.array([layer.in_channels if layer.name in pool else 0 for layer in body])
-        assert layout.worst_bytes(everything_in_pool, report.selection_elements, 12) >= report.total_bytes
+        assert layout.worst(everything_in_pool, report.selection_elements, 12).nbytes >= report.total_bytes
 
 
 WAYS = [
@@ -92,7 +92,7 @@ def test_no_draw_of_compressed_inputs_exceeds_the_worst_case(data, wiring, accou
         caps = np.array([n_units(layer, axis) if layer.name in pool else 0 for layer in graph.body])
         spent = table.total(counts)
         assert report.selection_elements <= spent
-        assert layout.worst_bytes(caps, spent, 12, axis) >= report.total_bytes
+        assert layout.worst(caps, spent, 12, axis).nbytes >= report.total_bytes
 
 
 def n_units(layer, axis):

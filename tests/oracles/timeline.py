@@ -6,7 +6,7 @@ Knows the rules of the network from the StepGraph alone; from the planner it tak
 import numpy as np
 
 from kilotune.graph import node as ops
-from kilotune.graph.backward import BackwardStep, StepGraph, root_of
+from kilotune.graph.backward import BackwardStep, StepGraph
 from kilotune.memory.arena import Arena
 from kilotune.memory.lifetime import Timeline
 
@@ -19,7 +19,7 @@ class Interpreter:
     def __init__(self, timeline: Timeline, arena: Arena):
         self.timeline, self.step_graph = timeline, timeline.step_graph
         self.graph = self.step_graph.graph
-        self.root = root_of(self.graph)
+        self.root = self.graph.root
         self.memory = np.zeros(arena.nbytes, dtype=np.int64)
         self.place = {b.name: (b, offset) for b, offset in zip(arena.buffers, arena.offsets, strict=True)}
         self.labels = 0
@@ -146,7 +146,7 @@ class Interpreter:
 
 def _last_reads(step_graph: StepGraph, timeline: Timeline) -> dict[str, int]:
     """Last step at which each value is read, found by going through all readers."""
-    graph, root = step_graph.graph, root_of(step_graph.graph)
+    graph, root = step_graph.graph, step_graph.graph.root
     last: dict[str, int] = {}
     for place, nodes in enumerate(timeline.forward_groups):
         for node in nodes:

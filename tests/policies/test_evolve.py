@@ -16,7 +16,7 @@ from kilotune.policies import make
 from kilotune.policies.base import Task
 from kilotune.policies.contributions import CLASSIFIER, RATIOS, Contributions, bias_part, weight_part
 from kilotune.policies.evolve import Evolution, Problem, evolve
-from kilotune.policies.fit import Fitting
+from kilotune.policies.fitting import Fitting
 from kilotune.policies.ranking import fingerprint
 from kilotune.update_plan import Budget
 

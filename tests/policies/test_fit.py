@@ -19,8 +19,9 @@ from kilotune.memory.ledger import ledger
 from kilotune.models.digitnet import pretrained_digitnet
 from kilotune.policies import POLICIES, make
 from kilotune.policies.base import Task
-from kilotune.policies.fit import WORTH, Fitting, Selector
+from kilotune.policies.fit import Selector
 from kilotune.policies.fit import plan as make_plan
+from kilotune.policies.fitting import WORTH, Fitting
 from kilotune.rng import Pcg32
 from kilotune.update_plan import Budget
 

@@ -131,7 +131,7 @@ class Fitter:
 
     def _is_too_large(self, side: int, share: float) -> bool:
         from kilotune.policies.base import Task
-        from kilotune.policies.fit import Fitting
+        from kilotune.policies.fitting import Fitting
 
         graph = self._graph(side)
         if graph is None:

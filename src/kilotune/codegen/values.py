@@ -11,7 +11,6 @@ from kilotune.codegen.numbers import SUFFIX, Folded, Stored, WeightsDtype, at_pl
 from kilotune.codegen.program import Address, Argument, Constant, Name, Place, Struct
 from kilotune.codegen.region import Region
 from kilotune.graph import node as ops
-from kilotune.graph.backward import root_of
 from kilotune.graph.node import Layer, Node
 from kilotune.graph.patterns import n_taps, patterns
 
@@ -53,7 +52,7 @@ class Values:
     @cached_property
     def root(self) -> dict[str, str]:
         """For every value the one whose memory it is."""
-        return root_of(self.graph)
+        return self.graph.root
 
     def format(self, node: Node) -> str:
         """How kernels for the number format of the node's weight end; committed weights are float32."""

@@ -143,20 +143,12 @@ def whole_classifier(graph: Graph, plan: UpdatePlan) -> ChannelSet | None:
     return ChannelSet(graph.classifier, "in", tuple(range(graph.layer[graph.classifier].in_channels)))
 
 
-def root_of(graph: Graph) -> dict[str, str]:
-    """For every value the one whose memory it is: reshapes alias their input."""
-    root: dict[str, str] = {}
-    for node in graph.nodes:
-        root[node.name] = root[node.inputs[0]] if isinstance(node.op, ops.Reshape) else node.name
-    return root
-
-
 class _Differentiation:
     """Decides, node by node, what runs backwards and what is kept for it."""
 
     def __init__(self, graph: Graph, plan: UpdatePlan, through: tuple[str, ...]):
         self.graph = graph
-        self.root = root_of(graph)
+        self.root = graph.root
         self.by_node = {layer.node: layer for layer in graph.layers}
         self.channels = {chosen.layer: chosen for chosen in plan.channels}
         self.biases = set(plan.biases)

@@ -448,6 +448,14 @@ class Graph:
         return tuple(layer for layer in self.layers if layer.name != self.classifier)
 
     @cached_property
+    def root(self) -> dict[str, str]:
+        """For every value the one whose memory it is: reshapes alias their input."""
+        root: dict[str, str] = {}
+        for node in self.nodes:
+            root[node.name] = root[node.inputs[0]] if isinstance(node.op, Reshape) else node.name
+        return root
+
+    @cached_property
     def constants(self) -> frozenset[str]:
         """Values that do not depend on the input: made once, they lie beside the frozen weights and no step makes them."""
         found: set[str] = set()

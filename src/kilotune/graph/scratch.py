@@ -7,7 +7,7 @@ eigenvalue routine's) is not. Letters: p positions of a channel, k channels, d a
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import ceil, prod
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ class Scratch(NamedTuple):
         return Scratch(self.forward.of_all(units), self.backward.of_all(units))
 
 
+@lru_cache(maxsize=1 << 14)  # a search for the largest selection asks for the same few again and again
 def scratch(way: Way | None, layer: Layer, modes: Modes, batch: int, most: int) -> Scratch:
     """What keeping up to ``most`` channels of the input of ``layer`` in ``way`` (None: exactly) needs at a batch size."""
     return Scratch() if way is None else _SCRATCH[way.name](_Case(way, layer, modes, batch, most))

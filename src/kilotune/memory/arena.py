@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ class Arena:
     offsets: tuple[int, ...]
     n_steps: int
 
-    @property
+    @cached_property
     def extent(self) -> np.ndarray:
         """First byte above all buffers alive at each step (steps,)."""
         extent = np.zeros(self.n_steps, dtype=np.int64)
@@ -30,7 +31,7 @@ class Arena:
             extent[span] = np.maximum(extent[span], offset + buffer.nbytes)
         return extent
 
-    @property
+    @cached_property
     def live(self) -> np.ndarray:
         """Bytes alive at each step (steps,); no arena can have a smaller extent."""
         return live_bytes(self.buffers, self.n_steps)
@@ -57,13 +58,17 @@ def pack(buffers: Sequence[Buffer], n_steps: int, above: np.ndarray | None = Non
         return Arena((), (), n_steps)
     packing = _Packing(buffers, n_steps, np.zeros(n_steps, dtype=np.int64) if above is None else above)
     best = min((packing.place(packing.sorted(order)) for order in _ORDERS), key=lambda placed: placed.score)
-    return packing.search(best).arena
+    return Arena(packing.buffers, tuple(start for start, _ in packing.search(best).spots), n_steps)
+
+
+_Spot = tuple[int, int]
+"""First byte of a buffer and the first one behind it."""
 
 
 class _Placed(NamedTuple):
     """Buffers were placed in ``order``. score: bytes of the fullest step, then the sum of the extents."""
 
-    arena: Arena
+    spots: list[_Spot]
     order: list[int]
     score: tuple[int, int]
 
@@ -71,9 +76,11 @@ class _Placed(NamedTuple):
 class _Packing:
     def __init__(self, buffers: Sequence[Buffer], n_steps: int, above: np.ndarray):
         self.buffers, self.n_steps, self.above = tuple(buffers), n_steps, above
+        self.sizes = [buffer.nbytes for buffer in buffers]
         first, last = (np.array([getattr(b, name) for b in buffers], dtype=np.int64) for name in ("first", "last"))
         together = (first[:, None] <= last) & (first <= last[:, None])
         self.neighbours = [np.flatnonzero(row).tolist() for row in together]
+        self.alive = (first[:, None] <= np.arange(n_steps)) & (np.arange(n_steps) <= last[:, None])
         bytes_at = live_bytes(self.buffers, n_steps) + above
         self.fullest, self.lower_bound = int(bytes_at.argmax()), int(bytes_at.max())
         self.limits = [self.lower_bound - int(above[b.first : b.last + 1].max()) for b in buffers]
@@ -83,19 +90,20 @@ class _Packing:
         last = [(b.first, -b.nbytes, b.name) for b in self.buffers]
         return sorted(range(len(last)), key=lambda i: (order(self.buffers[i], self), *last[i]))
 
-    def place(self, order: list[int]) -> _Placed:
-        """Each buffer in turn at the lowest offset that is free for its whole life."""
-        offsets = [-1] * len(order)
-        for current in order:
-            taken = [
-                (offsets[other], offsets[other] + self.buffers[other].nbytes)
-                for other in self.neighbours[current]
-                if offsets[other] >= 0
-            ]
-            offsets[current] = _lowest_gap(sorted(taken), self.buffers[current].nbytes)
-        arena = Arena(self.buffers, tuple(offsets), self.n_steps)
-        extent = arena.extent
-        return _Placed(arena, order, (int((extent + self.above).max()), int(extent.sum())))
+    def place(self, order: list[int], before: _Placed | None = None) -> _Placed:
+        """Each buffer in turn at the lowest offset that is free for its whole life; as far as the order is as ``before``,
+        so are the places."""
+        same = _n_equal(order, before.order) if before else 0
+        spots: list[_Spot | None] = [None] * len(order)
+        for kept in order[:same]:
+            spots[kept] = before.spots[kept] if before else None
+        for current in order[same:]:
+            taken = sorted(filter(None, [spots[other] for other in self.neighbours[current]]))
+            offset = _lowest_gap(taken, self.sizes[current])
+            spots[current] = offset, offset + self.sizes[current]
+        placed = [spot for spot in spots if spot]
+        extent = np.where(self.alive, np.array([end for _, end in placed])[:, None], 0).max(axis=0)
+        return _Placed(placed, order, (int((extent + self.above).max()), int(extent.sum())))
 
     def search(self, start: _Placed) -> _Placed:
         """The best placement seen on a walk from ``start`` whose score never rises."""
@@ -105,20 +113,19 @@ class _Packing:
             high = self._sticking_out(now)
             if not high:
                 break
-            moved = self.place(self._earlier(now, high[rng.below(len(high))], rng))
+            moved = self.place(self._earlier(now, high[rng.below(len(high))], rng), now)
             now = moved if moved.score[0] <= now.score[0] else now
             best = min(best, now, key=lambda placed: placed.score)
         return best
 
     def _sticking_out(self, placed: _Placed) -> list[int]:
         """Buffers because of which some step exceeds the lower bound."""
-        tops = [offset + buffer.nbytes for offset, buffer in zip(placed.arena.offsets, self.buffers, strict=True)]
-        return [i for i, (top, limit) in enumerate(zip(tops, self.limits, strict=True)) if top > limit]
+        return [i for i, (spot, limit) in enumerate(zip(placed.spots, self.limits, strict=True)) if spot[1] > limit]
 
     def _earlier(self, placed: _Placed, chosen: int, rng: Pcg32) -> list[int]:
         """The order with a buffer before one of those below it."""
-        offsets, order = placed.arena.offsets, placed.order
-        below = [i for i in self.neighbours[chosen] if offsets[i] < offsets[chosen]]
+        spots, order = placed.spots, placed.order
+        below = [i for i in self.neighbours[chosen] if spots[i][0] < spots[chosen][0]]
         if not below:
             return order
         other = below[rng.below(len(below))]
@@ -154,6 +161,11 @@ def _fullest_first(buffer: Buffer, packing: _Packing) -> tuple:
 
 
 _ORDERS: tuple[_Order, ...] = (_by_size, _long_lived_first, _by_birth, _by_life, _fullest_first)
+
+
+def _n_equal(ours: list[int], theirs: list[int]) -> int:
+    """How many items from the first on are the same."""
+    return next((place for place, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), len(ours))
 
 
 def _lowest_gap(taken: list[tuple[int, int]], nbytes: int) -> int:

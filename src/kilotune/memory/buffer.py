@@ -22,6 +22,10 @@ class Buffer:
     first: int
     last: int
 
+    def until(self, step: int) -> "Buffer":
+        """The same, alive until ``step`` at least."""
+        return Buffer(self.name, self.nbytes, self.kind, self.layer, self.first, max(self.last, step))
+
     def overlaps(self, other: "Buffer") -> bool:
         """Whether both are alive at some step."""
         return self.first <= other.last and other.first <= self.last

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from kilotune.errors import PlanError
 from kilotune.graph.keeping import modes_of, ways_of
 from kilotune.graph.node import Graph, Layer
-from kilotune.graph.way import Charge, Way
+from kilotune.graph.way import Charge, Modes, Way
 from kilotune.update_plan import Axis, ChannelSet, Keep
 
 
@@ -27,11 +27,15 @@ def unit_cost(graph: Graph, layer: Layer, axis: Axis, way: Way | None, batch: in
 
     Output neurons read the whole input, which is then charged once, whatever is chosen.
     """
+    return _unit_cost(layer, axis, way, None if way is None else modes_of(graph, layer), batch)
+
+
+@lru_cache(maxsize=1 << 14)  # every layout of a network asks for the same ones
+def _unit_cost(layer: Layer, axis: Axis, way: Way | None, modes: Modes | None, batch: int) -> UnitCost:
     weight = layer.channel_weight_elements if axis == "in" else layer.neuron_weight_elements
-    if way is None:
+    if way is None or modes is None:
         kept, state = Charge(0, layer.channel_input_elements * batch), Charge()
     else:
-        modes = modes_of(graph, layer)
         kept, state = way.bound(modes, batch), way.state_bound(modes, batch)
     if not layer.keeps_channels(axis):
         kept, state = kept.of_all(layer.in_channels), state.of_all(layer.in_channels)

@@ -1,6 +1,5 @@
 """Where the gradients of a training step lie, from the loss back to the deepest trained layer."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from kilotune.graph import node as ops
@@ -51,7 +50,7 @@ class Gradients:
         self.spans.append(Buffer(f"{value}.gradient.{now}", self.timeline.nbytes(value), "gradient", layer, now, now))
 
     def _touch(self, number: int, now: int) -> None:
-        self.spans[number] = replace(self.spans[number], last=now)
+        self.spans[number] = self.spans[number].until(now)
 
     def _shared(self, number: int) -> bool:
         return number in self.holder.values()

@@ -1,11 +1,11 @@
 """When every buffer of a training step lives: the part that a plan does not change, in steps of one timeline."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from kilotune.graph import node as ops
-from kilotune.graph.backward import BackwardStep, Compressed, Kept, StepGraph, root_of
+from kilotune.graph.backward import BackwardStep, Compressed, Kept, StepGraph
 from kilotune.graph.node import Conv2d, Node
 from kilotune.graph.scratch import scratch
 from kilotune.memory.buffer import Buffer, Kind, aligned
@@ -106,7 +106,7 @@ class Timeline:
 
     def _last_reads(self) -> dict[str, int]:
         """Last step that reads each root value; parameters have no buffer here, nor have values inside segments."""
-        root = root_of(self.step_graph.graph)
+        root = self.step_graph.graph.root
         last: dict[str, int] = {}
         for place, group in enumerate(self.forward_groups):
             for node in group:
@@ -123,7 +123,7 @@ class Timeline:
 
     @cached_property
     def _values(self) -> tuple[list[Buffer], dict[str, str]]:
-        root, last = root_of(self.step_graph.graph), self._last_reads()
+        root, last = self.step_graph.graph.root, self._last_reads()
         place: dict[str, str] = {}
         buffers: dict[str, Buffer] = {}
         for now, group in enumerate(self.forward_groups):
@@ -138,7 +138,7 @@ class Timeline:
                 buffers[node.name] = Buffer(node.name, self.nbytes(node.name), kind, node.layer, now, end)
                 continue
             place[node.name] = place[source]
-            buffers[place[source]] = replace(buffers[place[source]], last=max(buffers[place[source]].last, end))
+            buffers[place[source]] = buffers[place[source]].until(end)
         return list(buffers.values()), place
 
     def _rings(self) -> Iterator[Buffer]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,6 +77,11 @@ class _Choice:
     backward: tuple[Block, ...]
 
 
+class _Judged(NamedTuple):
+    choice: _Choice
+    peaks: _Peaks
+
+
 def _by_rows(block: Block) -> tuple[Mode, ...]:
     return ("lines", "again") if block.head else ("again",)
 
@@ -100,18 +105,22 @@ class _Search:
     def run(self) -> Timeline:
         """Stream everything, then let run plainly what does not make the fullest step fuller, small maps first."""
         backward = tuple(block for block in self.blocks if self._runs_backward(block))
-        fronts = [_Choice(front, self._behind(front), backward) for front in self._fronts()]
-        peaks = [self._peaks(choice) for choice in fronts]
-        least = min(peaks)
-        fitting = [choice for choice, found in zip(fronts, peaks, strict=True) if found.within(least)]
-        choice = min(fitting, key=lambda one: one.front.extra_macs if one.front else 0)
+        fronts = [self._judged(_Choice(front, self._behind(front), backward)) for front in self._fronts()]
+        least = min(judged.peaks for judged in fronts)
+        fitting = [judged for judged in fronts if judged.peaks.within(least)]
+        best = min(fitting, key=lambda one: one.choice.front.extra_macs if one.choice.front else 0)
         for block in reversed(self.blocks):
-            choice = self._simpler(choice, replace(choice, backward=_without(choice.backward, block)))
-            choice = self._simpler(choice, replace(choice, forward=_without(choice.forward, block)))
-        return self._timeline(self._simpler(choice, _Choice(None, (), ())))
+            best = self._simpler(best, backward=_without(best.choice.backward, block))
+            best = self._simpler(best, forward=_without(best.choice.forward, block))
+        return self._timeline(self._simpler(best, front=None, forward=(), backward=()).choice)
 
-    def _simpler(self, choice: _Choice, simpler: _Choice) -> _Choice:
-        return simpler if self._peaks(simpler).within(self._peaks(choice)) else choice
+    def _simpler(self, best: _Judged, **parts: Any) -> _Judged:
+        """``best`` with other ``parts``, if no step is then fuller."""
+        choice = replace(best.choice, **parts)
+        if choice == best.choice:
+            return best
+        simpler = self._judged(choice)
+        return simpler if simpler.peaks.within(best.peaks) else best
 
     def _fronts(self) -> Iterator[Segment | None]:
         """Ways to start: row by row from the image through one block or more, none of which runs backward."""
@@ -151,8 +160,8 @@ class _Search:
             image_bytes=_IMAGE_BYTES if choice.front else None,
         )
 
-    def _peaks(self, choice: _Choice) -> _Peaks:
+    def _judged(self, choice: _Choice) -> _Judged:
         timeline = self._timeline(choice)
         live = live_bytes(timeline)
         born = timeline.forward_at[self.step_graph.steps[-1].node.name] if self.step_graph.steps else len(live)
-        return _Peaks(int(live[:born].max(initial=0)), int(live[born:].max(initial=0)))
+        return _Judged(choice, _Peaks(int(live[:born].max(initial=0)), int(live[born:].max(initial=0))))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from kilotune.graph import node as ops
-from kilotune.graph.backward import BackwardStep, Kept, StepGraph, root_of
+from kilotune.graph.backward import BackwardStep, Kept, StepGraph
 from kilotune.graph.node import Graph, Node
 from kilotune.ops.again import Way
 from kilotune.ops.forward import Weights
@@ -113,7 +113,7 @@ def _cut(kept: Kept, node: Node, live_weights: dict[str, LiveWeight]) -> tuple[s
 
 def _in_place(graph: Graph, kept_whole: set[str]) -> set[str]:
     """Nodes that may overwrite their first input: fresh memory, read by nobody else, not kept."""
-    root = root_of(graph)
+    root = graph.root
     readers = Counter(root[name] for node in graph.nodes for name in node.inputs)
     chosen = set()
     for node in graph.nodes:

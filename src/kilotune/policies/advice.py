@@ -10,7 +10,7 @@ from kilotune.units import format_bytes
 from kilotune.update_plan import Budget
 
 if TYPE_CHECKING:
-    from kilotune.policies.fit import Fitting
+    from kilotune.policies.fitting import Fitting
 
 
 def advice(fitting: "Fitting", budget: Budget) -> str:

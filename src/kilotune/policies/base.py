@@ -12,7 +12,7 @@ from kilotune.errors import RankingError, TrainingError
 from kilotune.graph.keeping import keep_all
 from kilotune.graph.node import Graph
 from kilotune.memory.cost import ChannelTable
-from kilotune.memory.knapsack import knapsack_once
+from kilotune.memory.knapsack import KnapsackOnce
 from kilotune.policies.ranking import Metric, Ranking, find_ranking, structural
 from kilotune.rng import Pcg32
 from kilotune.update_plan import Axis, ChannelSet, Keep, Ledger
@@ -43,6 +43,7 @@ class Task:
     keeps: tuple[Keep, ...] = ()
     ledger: Ledger = "total"
     _costs: dict[Axis, ChannelTable] = field(default_factory=dict, repr=False, compare=False)
+    _knapsacks: dict[tuple[Axis, Ledger], KnapsackOnce] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, graph: Graph, ranking: Ranking | None = None, keep: str | Mapping[str, str] | None = None) -> "Task":
@@ -76,6 +77,19 @@ class Task:
         if axis not in self._costs:
             self._costs[axis] = ChannelTable.of(self.graph, axis, self.keeps)
         return self._costs[axis]
+
+    def knapsack(self, axis: Axis) -> KnapsackOnce:
+        """Elements that the ledger does not count, by those that it does: inputs by weights, or weights by both."""
+        key = axis, self.ledger
+        if key not in self._knapsacks:
+            table = self.costs(axis)
+            nothing = np.zeros_like(table.once)
+            self._knapsacks[key] = (
+                KnapsackOnce(table.activation[None], table.weight, table.once, nothing)
+                if self.ledger == "parameters"
+                else KnapsackOnce(table.weight[None], table.cost, nothing, table.once)
+            )
+        return self._knapsacks[key]
 
     def scores(self, metric: Metric) -> np.ndarray:
         """Score of each row of the table (layers,). Raises RankingError if the task has no ranking."""
@@ -123,13 +137,10 @@ class Elements(NamedTuple):
     @classmethod
     def worst(cls, task: Task, bound: Bound, axis: Axis) -> "Elements":
         """Most of both that any draw within ``bound`` takes: what its ledger does not count follows by the knapsack."""
-        table, caps = task.costs(axis), np.array(bound.caps, dtype=np.int64)
-        nothing = np.zeros_like(table.once)
+        other = int(task.knapsack(axis).most(np.array(bound.caps, dtype=np.int64), bound.elements)[0])
         if task.ledger == "parameters":
-            inputs = knapsack_once(table.activation[None], table.weight, caps, bound.elements, table.once, nothing)
-            return cls(bound.elements, bound.elements + int(inputs[0]))
-        weights = knapsack_once(table.weight[None], table.cost, caps, bound.elements, nothing, table.once)
-        return cls(int(weights[0]), bound.elements)
+            return cls(bound.elements, bound.elements + other)
+        return cls(other, bound.elements)
 
 
 @dataclass

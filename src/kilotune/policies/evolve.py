@@ -8,7 +8,7 @@ from math import floor
 from kilotune.errors import BudgetError
 from kilotune.policies.base import Bound
 from kilotune.policies.contributions import RATIOS, Contributions
-from kilotune.policies.fit import Fitting
+from kilotune.policies.fitting import Fitting
 from kilotune.policies.schemes import Scheme
 from kilotune.policies.sparse_update import scheme_bound
 from kilotune.rng import Pcg32
@@ -80,7 +80,7 @@ class Problem:
 
     def fits(self, genome: Genome) -> bool:
         """Whether it stays within the budget."""
-        return self.cost(genome) <= self.budget.nbytes
+        return self.fitting.fits(self.bound(genome), self.budget)
 
     def gain(self, genome: Genome) -> float:
         """Sum of the contributions of its parts, which are taken to add up."""

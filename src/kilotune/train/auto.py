@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,11 +17,13 @@ from kilotune.graph.node import Graph
 from kilotune.graph.ways import parse_way
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.cost import unit_cost
+from kilotune.memory.timelines import Timelines
 from kilotune.ops.prepare import prepare
 from kilotune.policies import POLICIES, make
 from kilotune.policies.advice import needs
 from kilotune.policies.base import Task
-from kilotune.policies.fit import Fitting, Selector
+from kilotune.policies.fit import Selector
+from kilotune.policies.fitting import Fitting
 from kilotune.policies.ranking import Ranking
 from kilotune.update_plan import Budget, ChannelSet, Keep, UpdatePlan
 
@@ -191,6 +194,10 @@ class _Trial:
     choices: dict[Candidate, Choice] = field(default_factory=dict)
     _fittings: dict[Ways, Fitting] = field(default_factory=dict)
 
+    @cached_property
+    def _timelines(self) -> Timelines:
+        return Timelines(self.graph, self.accounting)
+
     @property
     def ordered(self) -> list[Choice]:
         """The best first, what does not fit last."""
@@ -211,7 +218,7 @@ class _Trial:
             if candidate.keep not in self._fittings:
                 keep = dict(candidate.keep) if isinstance(candidate.keep, tuple) else candidate.keep
                 task = Task.of(self.graph, self.ranking, keep).counted_in(self.budget.ledger)
-                self._fittings[candidate.keep] = Fitting(task, policy, self.accounting)
+                self._fittings[candidate.keep] = Fitting(task, policy, self.accounting, self._timelines)
             fitting = replace(self._fittings[candidate.keep], policy=policy).without_front(self.budget)
             selector = Selector.largest(fitting, self.budget, self.seed)
             why = "" if selector else needs(fitting, self.budget)
@@ -221,7 +228,7 @@ class _Trial:
 
     def _judge(self, candidate: Candidate, selector: Selector) -> Choice:
         """Average over draws that learn the measured norms of what they drew."""
-        trying, gradient, fidelity = deepcopy(selector), self.gradient, self.gradient.left_by(candidate.keep)
+        trying, gradient, fidelity = selector.fork(), self.gradient, self.gradient.left_by(candidate.keep)
         exact, faithful, n_weights = 0.0, 0.0, 0
         for _ in range(N_DRAWS):
             plan = trying.draw()

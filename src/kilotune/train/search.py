@@ -16,7 +16,7 @@ from kilotune.policies.base import Task
 from kilotune.policies.contributions import Contributions, Score
 from kilotune.policies.evolve import Evolution, Problem, evolve
 from kilotune.policies.files import load_json, save_json
-from kilotune.policies.fit import Fitting
+from kilotune.policies.fitting import Fitting
 from kilotune.policies.found import FoundScheme
 from kilotune.policies.sparse_update import SparseUpdate
 from kilotune.train.contribute import contribute
