@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from kilotune.codegen.host import HostProject, compile_library
 from kilotune.codegen.manifest import Manifest
 from kilotune.deploy.export import Export
+from kilotune.deploy.noise import round_as_device
 from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
 from kilotune.memory.accounting import Accounting
@@ -23,7 +24,7 @@ from kilotune.policies.fit import Selector
 from kilotune.train.recipe import Recipe
 from kilotune.update_plan import Budget
 
-POLICIES = ["medyate", "trady", "dgsu"]
+POLICIES = ["medyate", "trady", "dgsu", "trady int8"]
 INPUT, BUDGET, RATE, SEED = (3, 32, 32), "160KiB", 0.05, 3
 N_DRAWS, N_UPDATES, N_SUMMED = 4, 2, 2
 # Sums of a few thousand float32 products in another order, over some updates that each start from the last one's weights.
@@ -63,10 +64,17 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
     out = tmp_path_factory.mktemp("draws") / request.param
-    recipe = Recipe.of(policy=request.param, budget=BUDGET, input=INPUT, lr=RATE, seed=SEED)
+    policy, keep = policy_of(out)
+    recipe = Recipe.of(policy=policy, budget=BUDGET, input=INPUT, lr=RATE, seed=SEED, keep=keep)
     Export(pretrained_digitnet(), recipe).write(out)
     compile_library(out / "src", out / "built", ("-O1",))
     return out
+
+
+def policy_of(folder: Path) -> tuple[str, str | None]:
+    """The policy of a project, and how it keeps inputs."""
+    policy, _, keep = folder.name.partition(" ")
+    return policy, keep or None
 
 
 @pytest.fixture
@@ -93,9 +101,11 @@ def samples(seed: int) -> list[tuple[np.ndarray, int]]:
 def test_channels_losses_and_norms_are_those_of_pytorch(start, folder):
     project, model, example = start(), pretrained_digitnet(), torch.zeros(1, *INPUT)
     graph = capture(model, example)
-    selector = Selector.fit(graph, make(folder.name), Budget.parse(BUDGET), SEED, Accounting())
+    policy, keep = policy_of(folder)
+    selector = Selector.fit(graph, make(policy), Budget.parse(BUDGET), SEED, Accounting(tiled=True), keep=keep)
     plan = selector.draw()
     step = prepare(model, example, plan, graph)
+    round_as_device(step, selector.layout.pool, SEED)
     for number in range(N_DRAWS):
         assert project.drawn(selector.layout.pool) == {one.layer: one.indices for one in plan.channels}, (
             f"draw {number}"

@@ -47,6 +47,7 @@ class Case(NamedTuple):
     budget: str
     weights_dtype: WeightsDtype
     streamed: bool = False
+    keep: str | None = None
 
 
 NETWORKS = {
@@ -59,6 +60,8 @@ NETWORKS = {
     "mcunet streamed": Case(lambda: models.create("mcunet_in1", classes=4), (3, 64, 64), "112KiB", "float16", True),
     "user streamed": Case(BlockNet, (3, 32, 32), "24KiB", "float32", True),
     "vit": Case(TinyVit, (3, 16, 16), "24KiB", "float32"),
+    "user int8": Case(SqueezeNet, (3, 16, 16), "48KiB", "float32", keep="int8"),
+    "vit int4": Case(TinyVit, (3, 16, 16), "24KiB", "int8", keep="int4"),
 }
 
 
@@ -69,7 +72,8 @@ def export(name: str, policy: str, out: Path) -> Manifest:
     model = randomise(case.make().eval())
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     head.weight.data /= model(torch.randn(8, *case.input)).abs().max()
-    recipe = Recipe.of(policy=policy, budget=case.budget, input=case.input, lr=1e-3, seed=1, streamed=case.streamed)
+    fields = {"budget": case.budget, "input": case.input, "streamed": case.streamed, "keep": case.keep}
+    recipe = Recipe.of(policy=policy, lr=1e-3, seed=1, **fields)
     return Export(model, recipe, case.weights_dtype, accumulate=not case.streamed).write(out)
 
 

@@ -19,6 +19,7 @@ from kilotune.codegen.program import Place, Program
 from kilotune.codegen.values import Values
 from kilotune.deploy.describe import describe, lay_out
 from kilotune.deploy.export import Reference
+from kilotune.deploy.noise import round_as_device
 from kilotune.errors import ExportError
 from kilotune.graph import node as ops
 from kilotune.graph.capture import capture
@@ -103,12 +104,15 @@ class Case:
         example = torch.zeros(1, *reference.input)
         graph = without_dropout(capture(model, example))
         optimizer = "momentum" if reference.momentum else "sgd"
-        accounting = Accounting(accumulate=reference.accumulate, optimizer=optimizer, streamed=reference.streamed)
+        accounting = Accounting(
+            accumulate=reference.accumulate, optimizer=optimizer, streamed=reference.streamed, tiled=True
+        )
         region = lay_out(graph, plan, accounting, reference.arena_bytes)
-        values = describe(model, region, reference.weights_dtype, None, reference.mean, reference.std)
+        values = describe(model, region, reference.weights_dtype, None, reference.mean, reference.std, reference.seed)
         program = decide(values, plan, reference.momentum)
         _store_in(model, values)
         step = Step(model, graph, plan, torch.float32, False)
+        round_as_device(step, program.slices, reference.seed)
         return cls(reference, graph, plan, values, program, step)
 
     def images(self, n: int, draws: torch.Generator) -> tuple[torch.Tensor, np.ndarray]:

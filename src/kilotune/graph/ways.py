@@ -1,5 +1,6 @@
 """The ways of keeping a layer's input for backward: a table, and how a way is written."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from math import ceil, prod
@@ -122,6 +123,11 @@ def parse_way(text: str) -> Way:
         return msgspec.convert(given, type=WAYS[name], strict=False)
     except msgspec.ValidationError as error:
         raise PlanError(f"{text!r} is no way of keeping: {error}; write {shape}") from error
+
+
+def round_at_random(ways: Iterable[Way]) -> bool:
+    """Whether any of these ways needs random numbers in every step."""
+    return any(isinstance(way, Quantised) for way in ways)
 
 
 def read_ways(path: Path) -> dict[str, str]:

@@ -8,7 +8,6 @@ import numpy as np
 from kilotune.graph.backward import StepGraph, check_plan
 from kilotune.graph.keeping import modes_of, ways_of
 from kilotune.graph.node import Graph, Layer
-from kilotune.graph.scratch import scratch
 from kilotune.graph.way import Charge, Way
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.arena import Arena, pack
@@ -92,9 +91,9 @@ class Layout:
         always = tuple(keep for keep in keeps if keep.layer == graph.classifier)
         step_graph = StepGraph.of(graph, UpdatePlan((), biases, classifier, keeps=always), through=pool)
         if accounting.streamed:
-            timeline = stream(step_graph, accounting.element_bytes, frozenset(ways_of(keeps)))
+            timeline = stream(step_graph, accounting.element_bytes, frozenset(ways_of(keeps)), accounting.needs)
         else:
-            timeline = Timeline(step_graph, accounting.batch, accounting.element_bytes)
+            timeline = Timeline(step_graph, accounting.batch, accounting.element_bytes, needs=accounting.needs)
         return cls(
             graph,
             accounting,
@@ -161,7 +160,7 @@ class Layout:
         """Elements for up to ``most`` units of a layer along ``axis`` at the steps at which its way of keeping works."""
         modes, every = modes_of(self.graph, layer), not layer.keeps_channels(axis)
         channels = layer.in_channels if every else most
-        needs = scratch(self.ways.get(layer.name), layer, modes, self.accounting.batch, channels)
+        needs = self.accounting.needs(self.ways.get(layer.name), layer, modes, self.accounting.batch, channels)
         needs = needs.of_all(channels) if every else needs
         steps = self.timeline.forward_at[layer.node], self.timeline.backward_at[layer.node]
         return list(zip(steps, needs, strict=True))

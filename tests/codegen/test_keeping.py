@@ -1,0 +1,112 @@
+"""What is kept of an input, to the bit as PyTorch keeps it; and weight gradients of a few channels at a time, to the bit."""
+
+import ctypes
+from math import ceil
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kilotune.deploy.noise import DeviceNoise, Seen
+from kilotune.graph.node import Conv2d
+from kilotune.graph.ways import parse_way
+from kilotune.ops.ways import WAYS
+from tests.codegen.kernels import Kernels, Slice, make_slice
+from tests.codegen.test_kernels import kernels, name_of, other_kernels, problems  # noqa: F401
+from tests.oracles import places
+
+SEED, SEEN = 0x1234_5678_9ABC_DEF0, 3
+
+
+def one_sample(data, text: str, kind: str):
+    """(place, x, dy) of a layer that trains input channels, at batch 1."""
+    where, x, dy = data.draw(getattr(places, kind)(text, torch.float32))
+    if where.slice.chosen.axis == "out":
+        chosen = where.slice.chosen._replace(axis="in", indices=tuple(range(where.compressed.modes.channels)))
+        where = places.place(where.op, where.compressed.modes, text, chosen)
+    where.memory.noise = DeviceNoise(SEED, Seen(SEEN))
+    return where, x[:1].contiguous(), dy[:1].contiguous()
+
+
+def steps(where, x) -> tuple[int, int, int]:
+    """Elements of a channel, and how far apart channels and elements are."""
+    n = where.compressed.modes.positions(1)
+    return (n, n, 1) if isinstance(where.op, Conv2d) else (n, 1, x.shape[-1])
+
+
+def kept_by(kernels: Kernels, where, x) -> tuple[Slice, list[np.ndarray]]:  # noqa: F811
+    """A slice whose kernel has kept its input in exactly the elements of the ledger; and its arrays."""
+    index = np.array(where.slice.chosen.indices, np.uint16)
+    kept = np.full(where.compressed.elements(1), np.nan, np.float32)
+    piece = make_slice(index, index, index, kept)
+    arguments = (x.numpy(), piece, *steps(where, x))
+    kernels(f"kt_keep_{where.way.name}", *arguments, *ways_own(where))
+    return piece, [index, kept]
+
+
+def ways_own(where) -> tuple[object, ...]:
+    """What the kernel of a way is told besides."""
+    return {"int8": (ctypes.c_uint64(SEED + SEEN),), "int4": (ctypes.c_uint64(SEED + SEEN),)}[where.way.name]
+
+
+def restored(kernels: Kernels, where, piece: Slice, k: int, count: int) -> np.ndarray:  # noqa: F811
+    """Channels k and on, (count, n)."""
+    n = where.compressed.modes.positions(1)
+    found = np.full((count, n), np.nan, np.float32)
+    empty = np.zeros(0, np.float32)
+    some = make_slice(np.zeros(count, np.uint16), empty, empty, found)
+    kernels(f"kt_restore_{where.way.name}", piece, k, some, n)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["convolutions", "linears"])
+@pytest.mark.parametrize("text", ["int8", "int4"])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_inputs_come_back_as_in_pytorch(kernels, text, kind, data):  # noqa: F811
+    if text.startswith("pattern") and kind == "linears":
+        return
+    where, x, dy = one_sample(data, text, kind)
+    piece, arrays = kept_by(kernels, where, x)
+    parts, _ = WAYS[where.way.name].keep(x, where)
+    expected = restored_by_torch(where, parts, dy)
+    k = data.draw(st.integers(0, len(expected) - 1))
+    count = data.draw(st.integers(1, len(expected) - k))
+    assert np.array_equal(restored(kernels, where, piece, k, count), expected[k : k + count])
+    assert arrays[1].nbytes >= sum(part.nbytes for part in parts)
+
+
+def restored_by_torch(where, parts, dy) -> np.ndarray:
+    """(k, n) as the weight gradient of PyTorch reads it."""
+    seen = []
+    read = type(where)(where.op, where.slice, where.compressed, where.memory)
+    object.__setattr__(read, "live_grad", lambda x, dy, op=None: seen.append(x))
+    WAYS[where.way.name].weight_grad(read, parts, dy)
+    return seen[0].movedim(where.channel_axis, 0).flatten(1).numpy()
+
+
+@pytest.mark.parametrize("kind", ["any", "pointwise", "depthwise"])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_few_channels_at_a_time_have_the_bits_of_all(kernels, other_kernels, kind, data):  # noqa: F811
+    p = data.draw(problems(kind))
+    c = p.x.shape[0]
+    per_channel = p.op.weight_shape[0] // p.op.groups
+    whole = np.zeros((c, per_channel, *p.op.weight_shape[2:]), np.float32)
+    index, name = np.arange(c, dtype=np.uint16), f"kt_{'pointwise' if kind == 'pointwise' else 'conv2d'}_weight_grad"
+    kernels(name, p.geometry, make_slice(index, whole, whole, p.x), p.dy, None)
+    most, parts = data.draw(st.integers(1, 4)), np.zeros_like(whole)
+    for k in range(0, c, most):
+        arrays = index[k : k + most].copy(), parts[k : k + most], p.x[k : k + most].copy()
+        other_kernels(name, p.geometry, make_slice(arrays[0], arrays[1], arrays[1], arrays[2]), p.dy, None)
+    assert np.array_equal(parts, whole)
+
+
+def test_elements_of_the_ledger():
+    """A record is a scale and whole numbers, padded to four bytes."""
+    for text, bits in (("int8", 8), ("int4", 4)):
+        for n in range(1, 40):
+            where = places.Modes((1, 2, n, 1), 0, 1, (n, 1))
+            assert parse_way(text).bound(where, 1).unit == 1 + ceil(n * bits / 32)
