@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kilotune.deploy.noise import DeviceNoise, Seen
 from kilotune.graph.node import Conv2d
-from kilotune.graph.ways import parse_way
+from kilotune.graph.ways import Patterned, Pruned, parse_way
 from kilotune.ops.ways import WAYS
 from tests.codegen.kernels import Kernels, Slice, make_slice
 from tests.codegen.test_kernels import kernels, name_of, other_kernels, problems  # noqa: F401
@@ -41,33 +41,43 @@ def kept_by(kernels: Kernels, where, x) -> tuple[Slice, list[np.ndarray]]:  # no
     index = np.array(where.slice.chosen.indices, np.uint16)
     kept = np.full(where.compressed.elements(1), np.nan, np.float32)
     piece = make_slice(index, index, index, kept)
-    arguments = (x.numpy(), piece, *steps(where, x))
-    kernels(f"kt_keep_{where.way.name}", *arguments, *ways_own(where))
+    kernels(f"kt_keep_{where.way.name}", x.numpy(), piece, *ways_own(where, x))
     return piece, [index, kept]
 
 
-def ways_own(where) -> tuple[object, ...]:
-    """What the kernel of a way is told besides."""
-    return {"int8": (ctypes.c_uint64(SEED + SEEN),), "int4": (ctypes.c_uint64(SEED + SEEN),)}[where.way.name]
+def ways_own(where, x) -> tuple[object, ...]:
+    """What the kernel of a way is told of the layer."""
+    if isinstance(where.way, Patterned):
+        return (*x.shape[2:], where.way.taps)
+    values = (
+        where.way.values(where.compressed.modes.positions(1))
+        if isinstance(where.way, Pruned)
+        else ctypes.c_uint64(SEED + SEEN)
+    )
+    return (*steps(where, x), values)
 
 
 def restored(kernels: Kernels, where, piece: Slice, k: int, count: int) -> np.ndarray:  # noqa: F811
     """Channels k and on, (count, n)."""
     n = where.compressed.modes.positions(1)
+    sizes = (*where.compressed.modes.sizes[2:], where.way.taps) if isinstance(where.way, Patterned) else (n,)
     found = np.full((count, n), np.nan, np.float32)
     empty = np.zeros(0, np.float32)
     some = make_slice(np.zeros(count, np.uint16), empty, empty, found)
-    kernels(f"kt_restore_{where.way.name}", piece, k, some, n)
+    kernels(f"kt_restore_{where.way.name}", piece, k, some, *sizes)
     return found
 
 
-@pytest.mark.parametrize("kind", ["convolutions", "linears"])
-@pytest.mark.parametrize("text", ["int8", "int4"])
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        *((text, kind) for text in ("int8", "int4", "prune:0.1", "prune:0.5") for kind in ("convolutions", "linears")),
+        *((f"pattern:{taps}", "convolutions") for taps in (1, 2, 3)),
+    ],
+)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_inputs_come_back_as_in_pytorch(kernels, text, kind, data):  # noqa: F811
-    if text.startswith("pattern") and kind == "linears":
-        return
     where, x, dy = one_sample(data, text, kind)
     piece, arrays = kept_by(kernels, where, x)
     parts, _ = WAYS[where.way.name].keep(x, where)

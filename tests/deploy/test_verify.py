@@ -27,6 +27,8 @@ NETWORKS = {
     "windows": (Windows, (3, 16, 16), 1e-2),
 }
 
+PATTERNS = {"depth.0": "pattern:1", "down.0": "pattern:2", "body.0": "pattern:3", "head.1": "prune:0.2"}
+
 
 def make_case(name, dtype="float32", momentum=0.0, accumulate=True, axes=("in",), keep=None):
     """A case that trains every third input channel of every layer (output neuron, if ``axes`` says so for it), and the biases of
@@ -53,6 +55,8 @@ def every_third(layer, axis):
         ("user", {}),
         ("user", {"keep": "int8"}),
         ("user", {"keep": "int4", "accumulate": False, "momentum": 0.9}),
+        ("user", {"keep": "prune:0.2", "accumulate": False}),
+        ("user", {"keep": PATTERNS, "momentum": 0.9}),
         ("vit", {"keep": "int8", "accumulate": False}),
         ("mobilenet_v2", {"keep": "int8"}),
         ("mcunet", {"keep": "int4", "accumulate": False}),

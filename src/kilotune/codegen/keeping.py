@@ -8,6 +8,7 @@ from kilotune.codegen.values import Values
 from kilotune.errors import ExportError
 from kilotune.graph.node import Linear, Node
 from kilotune.graph.tiles import tile
+from kilotune.graph.ways import Patterned, Pruned
 from kilotune.rng import Pcg32
 
 SOME = Name("&some")
@@ -61,17 +62,30 @@ def _top(v: Values, node: Node, number: int) -> Argument:
 
 def check_ways(v: Values) -> None:
     """Raise ExportError for layers that keep their inputs in ways that a device cannot carry out."""
-    ways = v.region.layout.ways
+    region, ways = v.region, v.region.layout.ways
     strange = [f"{layer} ({way})" for layer, way in ways.items() if way.name not in WAYS]
     if strange:
         raise ExportError(
             f"a device keeps inputs as {', '.join(WAYS)}, not as {', '.join(strange)}; keep these layers another way, or exactly"
         )
-    neurons = [layer for layer in ways if layer in v.region.neurons]
+    neurons = [layer for layer in ways if layer in region.neurons]
     if neurons:
         raise ExportError(
             f"{', '.join(neurons)}: a device trains output neurons on inputs that are kept exactly; plan them without --keep"
         )
+    shared = [] if region.accumulate or region.layout.accounting.layer_gradients else _pruned(v)
+    if shared:
+        raise ExportError(
+            f"{', '.join(shared)}: with --streamed and --no-accumulate a layer is trained channel by channel, but the largest "
+            "elements are those of all channels together; sum gradients, or keep these layers in another way than prune"
+        )
+
+
+def _pruned(v: Values) -> list[str]:
+    """Layers of which one channel after the other is trained, and that keep the largest elements of all of them."""
+    region, graph = v.region, v.graph
+    ways = [layer for layer, way in region.layout.ways.items() if isinstance(way, Pruned)]
+    return [layer for layer in ways if not region.gradient_is_whole(graph.layer[layer].node)]
 
 
 def positions(v: Values, node: Node) -> int:
@@ -102,6 +116,32 @@ def _dequantise(v: Values, node: Node, piece: Argument) -> Call:
     return Call(f"kt_restore_{_name(v, node)}", (piece, Name("j"), SOME, positions(v, node)))
 
 
+def _prune(v: Values, node: Node, piece: Argument) -> Call:
+    way = v.way(node)
+    assert isinstance(way, Pruned)
+    return Call("kt_keep_prune", (v.value(node.inputs[0]), piece, *_steps(v, node), way.values(positions(v, node))))
+
+
+def _unprune(v: Values, node: Node, piece: Argument) -> Call:
+    return Call("kt_restore_prune", (piece, Name("j"), SOME, positions(v, node)))
+
+
+def _keep_pattern(v: Values, node: Node, piece: Argument) -> Call:
+    return Call("kt_keep_pattern", (v.value(node.inputs[0]), piece, *_cells(v, node)))
+
+
+def _restore_pattern(v: Values, node: Node, piece: Argument) -> Call:
+    return Call("kt_restore_pattern", (piece, Name("j"), SOME, *_cells(v, node)))
+
+
+def _cells(v: Values, node: Node) -> tuple[int, int, int]:
+    """(h, w) of the input, and taps of a pattern."""
+    way = v.way(node)
+    assert isinstance(way, Patterned)
+    _, height, width = v.shape(node.inputs[0])
+    return height, width, way.taps
+
+
 def _name(v: Values, node: Node) -> str:
     way = v.way(node)
     assert way is not None
@@ -114,4 +154,6 @@ SEEN = Name("present.n_seen")
 WAYS: dict[str, Row] = {
     "int8": Row(_quantise, _dequantise),
     "int4": Row(_quantise, _dequantise),
+    "prune": Row(_prune, _unprune),
+    "pattern": Row(_keep_pattern, _restore_pattern),
 }
