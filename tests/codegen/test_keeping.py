@@ -1,20 +1,22 @@
 """What is kept of an input, to the bit as PyTorch keeps it; and weight gradients of a few channels at a time, to the bit."""
 
 import ctypes
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kilotune.deploy.noise import DeviceNoise, Seen
 from kilotune.graph.node import Conv2d
 from kilotune.graph.ways import Patterned, Pruned, parse_way
+from kilotune.ops import patches
 from kilotune.ops.ways import WAYS
-from tests.codegen.kernels import Kernels, Slice, make_slice
-from tests.codegen.test_kernels import kernels, name_of, other_kernels, problems  # noqa: F401
+from tests.codegen.kernels import Conv, Kernels, Slice, make_slice
+from tests.codegen.test_kernels import close, kernels, other_kernels, problems  # noqa: F401
 from tests.oracles import places
 
 SEED, SEEN = 0x1234_5678_9ABC_DEF0, 3
@@ -112,6 +114,51 @@ def test_a_few_channels_at_a_time_have_the_bits_of_all(kernels, other_kernels, k
         arrays = index[k : k + most].copy(), parts[k : k + most], p.x[k : k + most].copy()
         other_kernels(name, p.geometry, make_slice(arrays[0], arrays[1], arrays[1], arrays[2]), p.dy, None)
     assert np.array_equal(parts, whole)
+
+
+@pytest.mark.parametrize("patch", [2, 4])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_both_filtered_gradients(kernels, patch, data):  # noqa: F811
+    where, x, dy = one_sample(data, f"filter:{patch}", "convolutions")
+    assume(where.op.dilation[0] < patch)
+    (sums,), means = patches.patch_sums(x, where), patches.patch_means(dy, patch)
+    op, chosen = where.op, where.slice.chosen.indices
+    tap = replace(op, weight_shape=(*op.weight_shape[:2], 1, 1), stride=(1, 1), padding=(0,) * 4, dilation=(1, 1))
+    coarse = geometry_of(tap, x[..., :1, :1].expand(*x.shape[:2], *means.shape[2:]), means)
+    geometry = geometry_of(op, x, dy)
+    draws = np.random.default_rng(0)
+    weight, scale = (draws.standard_normal(shape).astype(np.float32) for shape in (op.weight_shape, len(dy[0])))
+    delta = where.slice.cut(torch.zeros(op.weight_shape)).numpy() + np.float32(0.5)
+    gradient, kept = np.ones_like(delta), np.full(where.compressed.elements(1), np.nan, np.float32)
+    index, work = np.array(chosen, np.uint16), np.full(max(means[0, 0].numel(), len(dy[0])), np.nan, np.float32)
+    piece, found = make_slice(index, delta, gradient, kept), np.full(means.shape, np.nan, np.float32)
+    kernels("kt_keep_filter", geometry, coarse, x.numpy(), piece, patch)
+    kernels("kt_patch_means", geometry, coarse, dy.numpy(), patch, found)
+    close(found, means.numpy())
+    kernels("kt_filter_weight_grad", geometry, coarse, piece, found, scale, work)
+    factor = where.slice.scale(torch.from_numpy(scale), torch.zeros(op.weight_shape))
+    close(gradient, 1 + (patches.patch_weight_grad(where, [sums], dy) * factor).numpy())
+    there = draws.standard_normal(x.shape).astype(np.float32)
+    dx = there.copy()
+    kernels("kt_filter_input_grad_f32", geometry, coarse, found, weight, None, piece, patch, dx, work, 1)
+    whole = torch.from_numpy(weight)
+    where.slice.write(whole, where.slice.cut(whole) + torch.from_numpy(delta))
+    close(dx, there + patches.patch_input_grad(where, whole, dy, tuple(x.shape)).numpy())
+
+
+def geometry_of(op, x, y) -> Conv:
+    """A convolution between two maps."""
+    return Conv(
+        *x.shape[1:],
+        *y.shape[1:],
+        op.groups,
+        *op.weight_shape[2:],
+        *op.stride,
+        *op.dilation,
+        op.padding[0],
+        op.padding[2],
+    )
 
 
 def test_elements_of_the_ledger():

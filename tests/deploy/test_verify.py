@@ -28,6 +28,13 @@ NETWORKS = {
 }
 
 PATTERNS = {"depth.0": "pattern:1", "down.0": "pattern:2", "body.0": "pattern:3", "head.1": "prune:0.2"}
+FILTERS = {
+    "depth.0": "filter:2",
+    "branch.0": "filter:4",
+    "down.0": "filter:2",
+    "shortcut": "filter:7",
+    "body.0": "filter:2",
+}
 
 
 def make_case(name, dtype="float32", momentum=0.0, accumulate=True, axes=("in",), keep=None):
@@ -56,6 +63,8 @@ def every_third(layer, axis):
         ("user", {"keep": "int8"}),
         ("user", {"keep": "int4", "accumulate": False, "momentum": 0.9}),
         ("user", {"keep": "prune:0.2", "accumulate": False}),
+        ("user", {"keep": FILTERS}),
+        ("mobilenet_v2", {"keep": "filter:2", "accumulate": False, "dtype": "int8"}),
         ("user", {"keep": PATTERNS, "momentum": 0.9}),
         ("vit", {"keep": "int8", "accumulate": False}),
         ("mobilenet_v2", {"keep": "int8"}),

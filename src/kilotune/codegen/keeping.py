@@ -3,28 +3,32 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from kilotune.codegen import filtering
 from kilotune.codegen.program import Argument, Call, Line, Name, Place, Restored
 from kilotune.codegen.values import Values
 from kilotune.errors import ExportError
 from kilotune.graph.node import Linear, Node
 from kilotune.graph.tiles import tile
-from kilotune.graph.ways import Patterned, Pruned
+from kilotune.graph.ways import Filtered, Patterned, Pruned
 from kilotune.rng import Pcg32
 
+Calls = Callable[[Argument], Iterator[Call]]
 SOME = Name("&some")
 """The few channels of a slice whose input has been made again."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """The calls of a way of ``graph.ways``.
+    """The calls of a way of ``graph.ways``, as ``ops.ways`` has its tensors.
 
-    keep: (values, node, slice) -> what compresses a layer's input. restore: (values, node, slice) -> what makes the channels
-    ``SOME`` of it again, from place ``j`` of the slice on.
+    keep: (values, node, slice) -> what compresses a layer's input. weight_grad: (values, node, slice, dL/dy, the calls of the
+    layer's own kernel on a slice) -> what adds to the gradient of the slice. input_grad: (values, node, where dL/dx goes, whether
+    it is added there, the calls of the layer's own kernel) -> dL/dx, where it is not the layer's own.
     """
 
     keep: Callable[[Values, Node, Argument], Call]
-    restore: Callable[[Values, Node, Argument], Call]
+    weight_grad: Callable[[Values, Node, Name, Argument, Calls], Iterator[Line]]
+    input_grad: Callable[[Values, Node, Argument, int, Iterator[Call]], Iterator[Line]] | None = None
 
 
 def keep_input(v: Values, node: Node, piece: Argument) -> Call:
@@ -38,15 +42,29 @@ def keep_input(v: Values, node: Node, piece: Argument) -> Call:
     return Call("kt_keep_channels", (x, piece, positions(v, node)))
 
 
-def read_input(v: Values, node: Node, piece: Name, calls: Callable[[Argument], Iterator[Call]]) -> Iterator[Line]:
-    """``calls`` on the slice ``piece``; where its input is compressed, on a few channels after another, made again in scratch."""
-    way, number = v.way(node), v.slice_number(node)
-    if way is None or number is None:
-        yield from calls(piece)
-        return
-    restore = WAYS[way.name].restore(v, node, piece)
-    lines = (restore, *calls(SOME))
-    yield Restored(piece, number, tile(v.layer_of[node.name]), _top(v, node, number), positions(v, node), lines)
+def read_input(v: Values, node: Node, piece: Name, dy: Argument, calls: Calls) -> Iterator[Line]:
+    """The weight gradient of the slice ``piece``: ``calls`` on it, or what its way of keeping makes of them."""
+    way = v.way(node)
+    return calls(piece) if way is None else WAYS[way.name].weight_grad(v, node, piece, dy, calls)
+
+
+def pass_gradient(v: Values, node: Node, dx: Argument, add: int, calls: Iterator[Call]) -> Iterator[Line]:
+    """dL/dx by ``calls``, or by the way in which the layer keeps its input."""
+    way = v.way(node)
+    own = None if way is None else WAYS[way.name].input_grad
+    return calls if own is None else own(v, node, dx, add, calls)
+
+
+def _restored(restore: Callable[[Values, Node, Argument], Call]) -> Callable[..., Iterator[Line]]:
+    """The layer's own kernel on a few channels after another, made again in scratch by ``restore`` from place ``j`` on."""
+
+    def weight_grad(v: Values, node: Node, piece: Name, dy: Argument, calls: Calls) -> Iterator[Line]:
+        number = v.slice_number(node)
+        assert number is not None
+        lines, most = (restore(v, node, piece), *calls(SOME)), tile(v.layer_of[node.name])
+        yield Restored(piece, number, most, _top(v, node, number), positions(v, node), lines)
+
+    return weight_grad
 
 
 def _top(v: Values, node: Node, number: int) -> Argument:
@@ -73,18 +91,24 @@ def check_ways(v: Values) -> None:
         raise ExportError(
             f"{', '.join(neurons)}: a device trains output neurons on inputs that are kept exactly; plan them without --keep"
         )
-    shared = [] if region.accumulate or region.layout.accounting.layer_gradients else _pruned(v)
-    if shared:
+    far = [layer for layer, way in ways.items() if isinstance(way, Filtered) and filtering.is_far(v, layer, way)]
+    if far:
         raise ExportError(
-            f"{', '.join(shared)}: with --streamed and --no-accumulate a layer is trained channel by channel, but the largest "
-            "elements are those of all channels together; sum gradients, or keep these layers in another way than prune"
+            f"{', '.join(far)}: a device filters gradients of kernels that do not reach beyond neighbouring patches, these are "
+            "dilated by at least a patch; use larger patches, or keep these layers another way"
+        )
+    together = [] if region.accumulate or region.layout.accounting.layer_gradients else _of_all_channels(v)
+    if together:
+        raise ExportError(
+            f"{', '.join(together)}: with --streamed and --no-accumulate a layer is trained channel by channel, but what "
+            "prune and filter keep is read for all channels together; sum gradients, or keep these layers another way"
         )
 
 
-def _pruned(v: Values) -> list[str]:
-    """Layers of which one channel after the other is trained, and that keep the largest elements of all of them."""
+def _of_all_channels(v: Values) -> list[str]:
+    """Layers of which one channel after the other is trained, and whose way of keeping does not go channel by channel."""
     region, graph = v.region, v.graph
-    ways = [layer for layer, way in region.layout.ways.items() if isinstance(way, Pruned)]
+    ways = [layer for layer, way in region.layout.ways.items() if isinstance(way, Pruned | Filtered)]
     return [layer for layer in ways if not region.gradient_is_whole(graph.layer[layer].node)]
 
 
@@ -152,8 +176,9 @@ SEEN = Name("present.n_seen")
 """Samples trained on so far."""
 
 WAYS: dict[str, Row] = {
-    "int8": Row(_quantise, _dequantise),
-    "int4": Row(_quantise, _dequantise),
-    "prune": Row(_prune, _unprune),
-    "pattern": Row(_keep_pattern, _restore_pattern),
+    "int8": Row(_quantise, _restored(_dequantise)),
+    "int4": Row(_quantise, _restored(_dequantise)),
+    "prune": Row(_prune, _restored(_unprune)),
+    "pattern": Row(_keep_pattern, _restored(_restore_pattern)),
+    "filter": Row(filtering.keep, filtering.weight_grad, filtering.input_grad),
 }

@@ -102,7 +102,16 @@ class Restored:
     lines: tuple[Call, ...]
 
 
-Line = Call | Checked | Probe | Comment | Scope | EachChannel | Restored
+@dataclass(frozen=True)
+class IfDrawn:
+    """``lines`` if channels of slice ``number`` are trained under the present draw, else ``otherwise``."""
+
+    number: int
+    lines: tuple["Line", ...]
+    otherwise: tuple["Line", ...] = ()
+
+
+Line = Call | Checked | Probe | Comment | Scope | EachChannel | Restored | IfDrawn
 
 
 @dataclass(frozen=True, eq=False)

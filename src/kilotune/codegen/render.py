@@ -15,6 +15,7 @@ from kilotune.codegen.program import (
     Constant,
     Draws,
     EachChannel,
+    IfDrawn,
     Line,
     Name,
     Place,
@@ -114,6 +115,11 @@ def _restored(line: Restored) -> str:
     )
 
 
+def _if_drawn(line: IfDrawn) -> str:
+    otherwise = f" else {{\n{_indented(body(line.otherwise))}\n    }}" if line.otherwise else ""
+    return f"    if (kt_slices[{line.number}].count > 0) {{\n{_indented(body(line.lines))}\n    }}{otherwise}"
+
+
 _LINES: dict[type, Callable[..., str]] = {
     Call: _call,
     Checked: _checked,
@@ -122,6 +128,7 @@ _LINES: dict[type, Callable[..., str]] = {
     Scope: _scope,
     EachChannel: _each_channel,
     Restored: _restored,
+    IfDrawn: _if_drawn,
 }
 
 

@@ -65,7 +65,7 @@ class Training:
             yield from self._gradient_of(step.node, Name(f"&kt_slices[{number}]"), dy)
 
     def _gradient_of(self, node: Node, piece: Name, dy: Argument) -> Iterator[Line]:
-        return read_input(self.v, node, piece, lambda some: weight_gradient(self.v, node, some, dy))
+        return read_input(self.v, node, piece, dy, lambda some: weight_gradient(self.v, node, some, dy))
 
     def _bias(self, step: BackwardStep, dy: Argument) -> Iterator[Line]:
         if step.bias:

@@ -9,6 +9,7 @@ from math import prod
 from kilotune.graph.node import Layer
 from kilotune.graph.scratch import Scratch
 from kilotune.graph.way import Charge, Modes, Way
+from kilotune.graph.ways import Filtered
 
 ABREAST = 4
 """Channels that a matrix product over pixels takes at once, as many as a processor without vectors has registers for."""
@@ -23,8 +24,20 @@ def tile(layer: Layer) -> int:
     return ABREAST if is_product else 1
 
 
+def filter_means(way: Filtered, layer: Layer) -> int:
+    """Means of the gradient over patches (o,ph,pw)."""
+    return layer.out_channels * way.patches(layer.output_hw)
+
+
+def filter_working(way: Filtered, layer: Layer) -> int:
+    """What one channel needs beside them: its gradient without taps, or that of its input over patches."""
+    return max(layer.out_channels // layer.groups, way.patches(layer.output_hw))
+
+
 def scratch_in_tiles(way: Way | None, layer: Layer, modes: Modes, batch: int, most: int) -> Scratch:
     """What keeping up to ``most`` channels of the input of ``layer`` in ``way`` (None: exactly) needs on a device."""
     if way is None:
         return Scratch()
+    if isinstance(way, Filtered):
+        return Scratch(backward=Charge(filter_means(way, layer) + filter_working(way, layer)))
     return Scratch(backward=Charge(min(tile(layer), most) * modes.positions(batch)))

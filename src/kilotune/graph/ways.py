@@ -88,8 +88,11 @@ class Filtered(Way):
 
     def bound(self, modes: Modes, batch: int) -> Charge:
         """One element per patch."""
-        patches = prod(ceil(size / self.patch) for size in modes.output_hw)
-        return Charge(0, modes.at(batch)[modes.batch_axis] * patches)
+        return Charge(0, modes.at(batch)[modes.batch_axis] * self.patches(modes.output_hw))
+
+    def patches(self, output_hw: tuple[int, ...]) -> int:
+        """Patches of the map of one channel."""
+        return prod(ceil(size / self.patch) for size in output_hw)
 
     def check(self, layer: str, kind: str, modes: Modes) -> None:
         """Patches need positions."""
