@@ -30,6 +30,14 @@ def test_below_rejects_the_incomplete_cycle():
     assert [rng.below(bound) for _ in accepted] == [word % bound for word in accepted]
 
 
+@given(seeds, st.integers(0, 40), st.integers(0, 40))
+def test_words_are_the_next_ones(seed, n, m):
+    rng, one_by_one = Pcg32(seed), Pcg32(seed)
+    found = [*rng.words(n).tolist(), *rng.words(m).tolist()]
+    assert found == [one_by_one.next_u32() for _ in range(n + m)]
+    assert rng.state() == one_by_one.state()
+
+
 def test_below_is_unbiased():
     """Each of 6 outcomes of 60,000 draws within 5 standard deviations of 10,000."""
     rng = Pcg32(1)

@@ -14,6 +14,7 @@ from torch import nn
 from kilotune.codegen.host import FLAGS, HostProject, link
 from kilotune.codegen.manifest import Manifest
 from kilotune.deploy.export import Export
+from kilotune.deploy.noise import round_as_device
 from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
 from kilotune.memory.accounting import Accounting
@@ -27,12 +28,13 @@ from tests.objects import Objects
 from tests.oracles.networks import cut_to_patterns
 
 PATTERNED = "_patterned"
-# Name, as a folder has it -> policy and its options.
-POLICIES: dict[str, tuple[str, dict[str, object]]] = {
-    "medyate": ("medyate", {}),
-    "trady": ("trady", {}),
-    "dgsu": ("dgsu", {}),
-    "dgsu_strided": ("dgsu", {"traversal": "strided", "turns": 3}),
+# Name, as a folder has it -> policy, its options, and how inputs are kept.
+POLICIES: dict[str, tuple[str, dict[str, object], str | None]] = {
+    "medyate": ("medyate", {}, None),
+    "trady": ("trady", {}, None),
+    "trady_int8": ("trady", {}, "int8"),
+    "dgsu": ("dgsu", {}, None),
+    "dgsu_strided": ("dgsu", {"traversal": "strided", "turns": 3}, None),
 }
 INPUT, BUDGET, RATE, SEED = (3, 32, 32), "160KiB", 0.05, 3
 N_DRAWS, N_UPDATES, N_SUMMED = 4, 2, 2
@@ -79,8 +81,8 @@ def folder(request: pytest.FixtureRequest, objects: Objects, tmp_path_factory: p
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
     out = tmp_path_factory.mktemp("draws") / request.param
-    policy, options = POLICIES[request.param.removesuffix(PATTERNED)]
-    recipe = Recipe.of(policy=policy, options=options, budget=BUDGET, input=INPUT, lr=RATE, seed=SEED)
+    policy, options, keep = POLICIES[request.param.removesuffix(PATTERNED)]
+    recipe = Recipe.of(policy=policy, options=options, budget=BUDGET, input=INPUT, lr=RATE, seed=SEED, keep=keep)
     Export(network(out), recipe).write(out)
     (out / "built").mkdir()
     link(
@@ -113,10 +115,12 @@ def samples(seed: int) -> list[tuple[np.ndarray, int]]:
 def test_channels_losses_and_norms_are_those_of_pytorch(start, folder):
     project, model, example = start(), network(folder), torch.zeros(1, *INPUT)
     graph = capture(model, example)
-    policy, options = POLICIES[folder.name.removesuffix(PATTERNED)]
-    selector = Selector.fit(graph, make(policy, **options), Budget.parse(BUDGET), SEED, Accounting())
+    policy, options, keep = POLICIES[folder.name.removesuffix(PATTERNED)]
+    accounting = Accounting(tiled=True)
+    selector = Selector.fit(graph, make(policy, **options), Budget.parse(BUDGET), SEED, accounting, keep=keep)
     plan = selector.draw()
     step = prepare(model, example, plan, graph)
+    round_as_device(step, selector.layout.pool, SEED)
     for number in range(N_DRAWS):
         assert project.drawn(selector.layout.pool) == {one.layer: one.indices for one in plan.channels}, (
             f"draw {number}"

@@ -48,6 +48,7 @@ class Case(NamedTuple):
     weights_dtype: WeightsDtype
     streamed: bool = False
     cut: Callable[[nn.Module], object] = lambda model: None
+    keep: str | None = None
 
 
 NETWORKS = {
@@ -62,6 +63,8 @@ NETWORKS = {
     "user patterned": Case(SqueezeNet, (3, 16, 16), "48KiB", "int8", cut=cut_to_patterns),
     "user streamed patterned": Case(BlockNet, (3, 32, 32), "24KiB", "float16", True, prune_to_patterns),
     "vit": Case(TinyVit, (3, 16, 16), "24KiB", "float32"),
+    "user int8": Case(SqueezeNet, (3, 16, 16), "48KiB", "float32", keep="int8"),
+    "vit int4": Case(TinyVit, (3, 16, 16), "24KiB", "int8", keep="int4"),
 }
 
 
@@ -73,7 +76,8 @@ def export(name: str, policy: str, out: Path) -> Manifest:
     case.cut(model)
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     head.weight.data /= model(torch.randn(8, *case.input)).abs().max()
-    recipe = Recipe.of(policy=policy, budget=case.budget, input=case.input, lr=1e-3, seed=1, streamed=case.streamed)
+    fields = {"budget": case.budget, "input": case.input, "streamed": case.streamed, "keep": case.keep}
+    recipe = Recipe.of(policy=policy, lr=1e-3, seed=1, **fields)
     return Export(model, recipe, case.weights_dtype, accumulate=not case.streamed).write(out)
 
 

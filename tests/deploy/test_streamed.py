@@ -13,6 +13,7 @@ from kilotune.deploy.export import Reference
 from kilotune.deploy.verify import Case, compare
 from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
+from kilotune.graph.keeping import keep_all
 from kilotune.prune.patterns import prune_to_patterns
 from kilotune.update_plan import ChannelSet, UpdatePlan
 from tests.deploy.conftest import BlockNet
@@ -30,12 +31,15 @@ OPTIONS = [
     ("user", {"front": 8, "accumulate": True, "dtype": "float16"}),
     ("user", {"front": 2, "patterned": "depthwise"}),
     ("user", {"front": 3, "patterned": "all", "momentum": 0.9, "accumulate": True, "dtype": "int8"}),
+    ("user", {"front": 3, "keep": {"fourth.0": "int8", "separable.0": "int4", "separable.2": "int4"}}),
     ("mobilenet_v2", {"front": 9}),
     ("mobilenet_v2", {"front": 6, "accumulate": True, "momentum": 0.9, "dtype": "int8"}),
 ]
 
 
-def make_case(name, front, dtype="float32", momentum=0.0, accumulate=False, streamed=True, every=3, patterned="none"):
+def make_case(
+    name, front, dtype="float32", momentum=0.0, accumulate=False, streamed=True, every=3, patterned="none", keep=None
+):
     """A case that trains every third input channel from layer ``front`` of the body on, and every second bias."""
     torch.manual_seed(0)
     build, shape, rate = NETWORKS[name]
@@ -48,7 +52,7 @@ def make_case(name, front, dtype="float32", momentum=0.0, accumulate=False, stre
     sets = tuple(ChannelSet(layer.name, "in", tuple(range(0, layer.in_channels, every))) for layer in body)
     biases = tuple(layer.name for layer in body[::2] if layer.has_bias)
     reference = Reference(name, 4, shape, dtype, rate, momentum, accumulate, None, streamed, (0.5,), (0.25,))
-    return Case.of(model, reference, UpdatePlan(sets, biases))
+    return Case.of(model, reference, UpdatePlan(sets, biases, keeps=keep_all(graph, keep)))
 
 
 @pytest.mark.parametrize(("name", "options"), OPTIONS, ids=str)

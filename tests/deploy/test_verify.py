@@ -12,6 +12,7 @@ from kilotune.deploy.export import Reference
 from kilotune.deploy.verify import VALUE_TOLERANCE, Case, compare, difference
 from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
+from kilotune.graph.keeping import keep_all
 from kilotune.update_plan import ChannelSet, UpdatePlan
 from tests.deploy.conftest import SqueezeNet, TinyVit, Windows
 from tests.oracles.networks import cut_to_patterns, randomise
@@ -25,8 +26,17 @@ NETWORKS = {
     "windows": (Windows, (3, 16, 16), 1e-2),
 }
 
+PATTERNS = {"depth.0": "pattern:1", "down.0": "pattern:2", "body.0": "pattern:3", "head.1": "prune:0.2"}
+FILTERS = {
+    "depth.0": "filter:2",
+    "branch.0": "filter:4",
+    "down.0": "filter:2",
+    "shortcut": "filter:7",
+    "body.0": "filter:2",
+}
 
-def make_case(name, dtype="float32", momentum=0.0, accumulate=True, axes=("in",), patterned=False):
+
+def make_case(name, dtype="float32", momentum=0.0, accumulate=True, axes=("in",), patterned=False, keep=None):
     """A case that trains every third input channel of every layer (output neuron, if ``axes`` says so for it), and the biases of
     the second half."""
     torch.manual_seed(0)
@@ -39,7 +49,7 @@ def make_case(name, dtype="float32", momentum=0.0, accumulate=True, axes=("in",)
     sets = tuple(every_third(layer, axes[place % len(axes)]) for place, layer in enumerate(graph.body))
     biases = tuple(layer.name for layer in graph.body[len(graph.body) // 2 :] if layer.has_bias)
     reference = Reference(name, 4, shape, dtype, rate, momentum, accumulate)
-    return Case.of(model, reference, UpdatePlan(sets, biases))
+    return Case.of(model, reference, UpdatePlan(sets, biases, keeps=keep_all(graph, keep)))
 
 
 def every_third(layer, axis):
@@ -50,6 +60,15 @@ def every_third(layer, axis):
     ("name", "options"),
     [
         ("user", {}),
+        ("user", {"keep": "int8"}),
+        ("user", {"keep": "int4", "accumulate": False, "momentum": 0.9}),
+        ("user", {"keep": "prune:0.2", "accumulate": False}),
+        ("user", {"keep": FILTERS}),
+        ("mobilenet_v2", {"keep": "filter:2", "accumulate": False, "dtype": "int8"}),
+        ("user", {"keep": PATTERNS, "momentum": 0.9}),
+        ("vit", {"keep": "int8", "accumulate": False}),
+        ("mobilenet_v2", {"keep": "int8"}),
+        ("mcunet", {"keep": "int4", "accumulate": False}),
         ("user", {"axes": ("out",), "momentum": 0.9}),
         ("user", {"axes": ("in", "out"), "dtype": "int8", "accumulate": False}),
         ("user", {"dtype": "float16", "momentum": 0.9}),
@@ -72,6 +91,30 @@ def test_projects_compute_what_pytorch_computes(build, name, options):
     assert found.first_divergence is None
     assert found.losses_agree
     assert len(found.differences) > 2 * len(make_case(name, **options).graph.layers)
+
+
+@pytest.mark.parametrize("accumulate", [True, False])
+def test_a_classifier_keeps_its_input_as_it_is_told(build, accumulate):
+    case = make_case("user", accumulate=accumulate, keep={"head.1": "int8", "head.4": "int4", "down.0": "int4"})
+    found = compare(case, build(case), n_steps=10)
+    assert found.first_divergence is None
+    assert found.losses_agree
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"keep": "svd:0.8"}, r"a device keeps inputs as int8, .*, not as .*depth.0 \(svd:0.8:0.5\)"),
+        (
+            {"keep": "int8", "axes": ("in", "out")},
+            "excite, .*: a device trains output neurons on inputs that are kept exactly",
+        ),
+    ],
+    ids=str,
+)
+def test_what_a_device_does_not_keep(options, problem):
+    with pytest.raises(ExportError, match=problem):
+        make_case("user", **options)
 
 
 def test_gradients_of_several_samples_are_averaged(build):

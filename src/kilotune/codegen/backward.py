@@ -15,7 +15,8 @@ from kilotune.codegen.forward import (
     padded,
     sliced,
 )
-from kilotune.codegen.program import Argument, Call
+from kilotune.codegen.keeping import pass_gradient
+from kilotune.codegen.program import Argument, Call, Line
 from kilotune.codegen.values import NOTHING, Values
 from kilotune.graph import node as ops
 from kilotune.graph.backward import BackwardStep
@@ -36,7 +37,7 @@ class Target:
     add: int
 
 
-def input_gradients(v: Values, step: BackwardStep) -> Calls:
+def input_gradients(v: Values, step: BackwardStep) -> Iterator[Line]:
     """dL/dx of every wanted input of a node, from dL/dy."""
     route = v.region.layout.timeline.routes[step.node.name]
     dy = v.region.buffer(route.arriving)
@@ -50,7 +51,8 @@ def input_gradients(v: Values, step: BackwardStep) -> Calls:
             if step.node.op.kind in tokens.BACKWARD:
                 yield from tokens.BACKWARD[step.node.op.kind](v, step.node, dy, position, at, target.add)
             else:
-                yield from _BACKWARD[step.node.op.kind](v, step.node, dy, target)
+                calls = _BACKWARD[step.node.op.kind](v, step.node, dy, target)
+                yield from pass_gradient(v, step.node, at, target.add, calls)
             yield from neurons.input_gradient(v, step.node, dy, at)
 
 

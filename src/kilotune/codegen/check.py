@@ -1,6 +1,7 @@
 """What cannot become C, everything at once."""
 
 from kilotune.codegen.forward import problem
+from kilotune.codegen.keeping import check_ways
 from kilotune.codegen.values import Values
 from kilotune.errors import ExportError
 from kilotune.graph import node as ops
@@ -19,10 +20,7 @@ def check(values: Values, plan: UpdatePlan) -> None:
     if problems:
         listing = "\n".join(problems)
         raise ExportError(f"{graph.model} has {len(problems)} operations that cannot become C:\n{listing}")
-    if plan.keeps:
-        raise ExportError(
-            f"{', '.join(keep.layer for keep in plan.keeps)}: inputs cannot be kept compressed on a device; plan without --keep"
-        )
+    check_ways(values)
     streamed = values.region.layout.accounting.streamed
     positions = [
         node.layer

@@ -25,6 +25,7 @@ from kilotune.codegen.values import Values
 from kilotune.errors import ExportError
 from kilotune.graph import node as ops
 from kilotune.graph.node import Graph
+from kilotune.graph.ways import round_at_random
 from kilotune.update_plan import UpdatePlan
 
 
@@ -86,6 +87,7 @@ class _Decision:
             resident_bytes=self.region.nbytes - self.tables.lowest(),
             momentum=momentum,
             draws=draws,
+            rounds=round_at_random(self.region.layout.ways.values()),
         )
 
     def _draws(self) -> Draws | None:

@@ -6,6 +6,7 @@ from math import ceil
 import numpy as np
 
 from kilotune.errors import ExportError
+from kilotune.graph.ways import round_at_random
 from kilotune.policies.base import Redraw
 from kilotune.policies.dgsu import Dgsu
 from kilotune.policies.fit import Selector
@@ -26,7 +27,7 @@ class Drawing:
     function: ``kt_draw_<function>``. layers: those that draws choose from, in forward order; channels, cost: input channels of
     each, and elements that one costs. size: elements that a draw may spend. counts: (turns, layers) of DGSU, channels of each
     layer in one draw after the other. max_channels, max_weights: most channels, and weights of them, that any draw takes.
-    seed: of the generator.
+    seed: of the generator. rounds: whether inputs are rounded at random, so that the samples trained on are counted.
     Raises ExportError for more channels than the device can number.
     """
 
@@ -40,6 +41,7 @@ class Drawing:
     max_channels: int
     max_weights: int
     seed: int
+    rounds: bool = False
 
     def __post_init__(self):
         if self.n_channels > MOST_CHANNELS:
@@ -56,7 +58,7 @@ class Drawing:
     @property
     def present_bytes(self) -> int:
         """A draw and its generator, as they are committed."""
-        return present_bytes(len(self.layers), self.max_channels)
+        return present_bytes(len(self.layers), self.max_channels, self.rounds)
 
     @property
     def scratch_bytes(self) -> int:
@@ -87,9 +89,9 @@ class Drawing:
         return 1 if self.counts is None else len(self.counts)
 
 
-def present_bytes(n_layers: int, n_channels: int) -> int:
-    """A draw of up to ``n_channels`` of ``n_layers`` layers, and its generator, as they are committed."""
-    return -(-(24 + 2 * (n_layers + n_channels)) // 8) * 8
+def present_bytes(n_layers: int, n_channels: int, rounds: bool) -> int:
+    """A draw of up to ``n_channels`` of ``n_layers`` layers, its generator, and where rounding stands, as they are committed."""
+    return -(-(24 + 4 * rounds + 2 * (n_layers + n_channels)) // 8) * 8
 
 
 def find_drawing(selector: Selector, seed: int) -> Drawing | None:
@@ -115,7 +117,8 @@ def find_drawing(selector: Selector, seed: int) -> Drawing | None:
         most = int(counts.sum(1).max()), int((counts @ weight).max())
     else:
         counts, most = None, _most_affordable(channels, cost, weight, selector.size)
-    return Drawing(function, layers, channels, cost, selector.size, counts, policy.redraw, *most, seed)
+    rounds = round_at_random(selector.layout.ways.values())
+    return Drawing(function, layers, channels, cost, selector.size, counts, policy.redraw, *most, seed, rounds)
 
 
 def _function(policy: object) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from math import prod
 
 from kilotune.codegen import tokens
+from kilotune.codegen.keeping import keep_input
 from kilotune.codegen.program import Argument, Call, Place
 from kilotune.codegen.values import NOTHING, Values
 from kilotune.graph import node as ops
@@ -29,7 +30,7 @@ def is_pointwise(node: Node) -> bool:
 def _conv2d(v: Values, node: Node, keeping: bool) -> Calls:
     x, y, geometry, piece = v.value(node.inputs[0]), v.value(node.name), v.convolution(node), v.slice(node)
     if keeping and piece is not None and v.keeps_input(node):
-        yield Call("kt_keep_channels", (x, piece, v.plane(node.inputs[0])))
+        yield keep_input(v, node, piece)
     arguments = (geometry, x, *v.weight(node), v.bias(node), piece or NOTHING, y)
     if is_depthwise(node):
         yield Call(f"kt_depthwise_{v.suffix(node)}", (*arguments, v.scratch(f"{node.name}.ring")))
@@ -41,7 +42,7 @@ def _linear(v: Values, node: Node, keeping: bool) -> Calls:
     (c, o), piece = linear_shape(node), v.slice(node)
     x, y, n = v.value(node.inputs[0]), v.value(node.name), v.elements(node.name) // o
     if keeping and piece is not None and v.keeps_input(node):
-        yield Call("kt_keep_features", (x, piece, n, c))
+        yield keep_input(v, node, piece)
     yield Call(f"kt_linear_{v.suffix(node)}", (x, *v.weight(node), v.bias(node), y, n, c, o))
     if piece is not None:
         yield Call("kt_linear_slice", (x, piece, y, n, c, o))

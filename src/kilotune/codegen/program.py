@@ -84,10 +84,34 @@ class EachChannel:
 
     slice: int
     gradient: Argument
+    lines: tuple["Line", ...]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """``lines`` for up to ``most`` channels after another of the slice ``of``, which they know as ``some``, from place ``j`` on.
+
+    number: row of the slice. top: what the elements of these channels, ``n`` of each, lie right below.
+    """
+
+    of: Name
+    number: int
+    most: int
+    top: Argument
+    n: int
     lines: tuple[Call, ...]
 
 
-Line = Call | Checked | Probe | Comment | Scope | EachChannel
+@dataclass(frozen=True)
+class IfDrawn:
+    """``lines`` if channels of slice ``number`` are trained under the present draw, else ``otherwise``."""
+
+    number: int
+    lines: tuple["Line", ...]
+    otherwise: tuple["Line", ...] = ()
+
+
+Line = Call | Checked | Probe | Comment | Scope | EachChannel | Restored | IfDrawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +182,7 @@ class Program:
     these functions. start: the lines that put initial values in place.
     layers, slices: tables of kt_types.h, one row per layer that draws may train, in forward order. max_channels: most input
     channels that one draw trains. fixed_bytes: from the bottom of the arena, up to where buffers reach that do not depend on the
-    draw. resident_bytes: what stays from step to step, at the upper end of the arena.
+    draw. resident_bytes: what stays from step to step, at the upper end of the arena. rounds: whether rounding is at random.
     """
 
     arena_bytes: int
@@ -182,6 +206,7 @@ class Program:
     resident_bytes: int
     momentum: float
     draws: Draws | None = None
+    rounds: bool = False
 
     @property
     def image_bytes(self) -> int:
@@ -191,7 +216,7 @@ class Program:
     @property
     def table_bytes(self) -> int:
         """What else lies in RAM: learning rule, counters, the pointer to the medium."""
-        return 20 + (self.draws.nbytes if self.draws else 0)
+        return 20 + (self.draws.nbytes if self.draws else 4 * self.rounds)
 
     @property
     def flash_bytes(self) -> int:

@@ -16,11 +16,13 @@ from kilotune.codegen.program import (
     Constant,
     Draws,
     EachChannel,
+    IfDrawn,
     Line,
     Name,
     Place,
     Probe,
     Program,
+    Restored,
     Scope,
     Struct,
 )
@@ -111,6 +113,21 @@ def _each_channel(line: EachChannel) -> str:
     )
 
 
+def _restored(line: Restored) -> str:
+    of = line.of.name
+    top, most = argument(line.top), line.most
+    return (
+        f"    for (int j = 0; j < ({of})->count; j += {most}) {{\n"
+        f"        const kt_slice some = kt_some({of}, &kt_layers[{line.number}], j, {most}, {top}, {line.n});\n"
+        f"{_indented(body(line.lines))}\n    }}"
+    )
+
+
+def _if_drawn(line: IfDrawn) -> str:
+    otherwise = f" else {{\n{_indented(body(line.otherwise))}\n    }}" if line.otherwise else ""
+    return f"    if (kt_slices[{line.number}].count > 0) {{\n{_indented(body(line.lines))}\n    }}{otherwise}"
+
+
 _LINES: dict[type, Callable[..., str]] = {
     Call: _call,
     Checked: _checked,
@@ -118,6 +135,8 @@ _LINES: dict[type, Callable[..., str]] = {
     Comment: _comment,
     Scope: _scope,
     EachChannel: _each_channel,
+    Restored: _restored,
+    IfDrawn: _if_drawn,
 }
 
 
@@ -190,9 +209,19 @@ def fields(program: Program, is_fixed: bool = True) -> dict[str, str]:
         "accumulates": str(int(program.accumulates)),
         "counted": "    present.n_steps++;" if program.draws and program.accumulates else "",
         "counted_at_once": "    present.n_steps++;" if program.draws and not program.accumulates else "",
+        **dict.fromkeys(_ROUNDING, ""),
+        **(_ROUNDING if program.rounds else {}),
         "resident_bytes": str(program.resident_bytes),
     }
 
+
+_N_SEEN = "\n    uint32_t n_seen; /* samples trained on, with which rounding changes */"
+_ROUNDING = {
+    "n_seen": _N_SEEN,
+    "present": f"static struct {{{_N_SEEN}\n}} present;\n\n",
+    "seen": "    present.n_seen++;",
+    "unseen": "    present.n_seen = 0;",
+}
 
 _DRAW = {
     "uniform": "kt_draw_uniform(&candidates, &present.rng, &drawn, kt_arena);",

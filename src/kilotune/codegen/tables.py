@@ -8,7 +8,7 @@ from kilotune.codegen.program import Argument, Below, Place, Struct
 from kilotune.codegen.region import Share, SlicePlace, place
 from kilotune.codegen.values import NOTHING, Values
 from kilotune.graph.node import Layer
-from kilotune.memory.cost import ChosenCost, chosen_cost
+from kilotune.memory.cost import ChosenCost, chosen_cost, unit_cost
 from kilotune.update_plan import UpdatePlan
 
 
@@ -60,7 +60,8 @@ class Tables:
             return 0, layer.out_channels, 1, layer.neuron_weight_elements, layer.out_channels, 0
         outputs, kernel = layer.out_channels // layer.groups, layer.kernel_elements
         again = int(layer.node in self.v.made_again)
-        return layer.channel_input_elements, layer.in_channels, outputs, kernel, layer.groups, again
+        kept = unit_cost(self.v.graph, layer, "in", self.region.layout.ways.get(layer.name)).kept.unit
+        return kept, layer.in_channels, outputs, kernel, layer.groups, again
 
     def _slices(self) -> Iterator[tuple[Argument | str, ...]]:
         chosen = {} if self.v.drawing else {one.layer: one.indices for one in self.plan.channels}
@@ -74,8 +75,8 @@ class Tables:
             whole, node = region.trained[f"{layer.name}.weight"], self.v.graph.node[layer.node]
             at_once = region.layout.accounting.layer_gradients
             passing = whole.gradient or (self._classifier_gradient(layer, places) if at_once else NOTHING)
-            again = f"{node.name}.again"
-            kept = region.buffer(again) if region.has(again) else self.v.value(node.inputs[0])
+            own = [name for form in ("again", "compressed") if region.has(name := f"{node.name}.{form}")]
+            kept = Place(region.buffer(own[0]).offset) if own else self.v.value(node.inputs[0])
             index = self._index(len(places), tuple(range(layer.in_channels)))
             yield index, whole.value, passing, whole.velocity or NOTHING, kept, layer.in_channels
 

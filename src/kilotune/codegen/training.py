@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from kilotune.codegen.again import make_again
 from kilotune.codegen.backward import bias_gradient, input_gradients, weight_gradient
+from kilotune.codegen.keeping import read_input
 from kilotune.codegen.program import Argument, Call, Comment, EachChannel, Line, Name, Probe
 from kilotune.codegen.streamed import backward_segment
 from kilotune.codegen.values import NOTHING, Values
@@ -61,7 +62,10 @@ class Training:
             if not self.region.accumulate:
                 yield Call("kt_slice_clear", (Name(f"&kt_slices[{number}]"), Name(f"&kt_layers[{number}]")))
             yield from make_again(self.v, step)
-            yield from weight_gradient(self.v, step.node, Name(f"&kt_slices[{number}]"), dy)
+            yield from self._gradient_of(step.node, Name(f"&kt_slices[{number}]"), dy)
+
+    def _gradient_of(self, node: Node, piece: Name, dy: Argument) -> Iterator[Line]:
+        return read_input(self.v, node, piece, dy, lambda some: weight_gradient(self.v, node, some, dy))
 
     def _bias(self, step: BackwardStep, dy: Argument) -> Iterator[Line]:
         if step.bias:
@@ -75,8 +79,8 @@ class Training:
         number, one = self.v.slice_number(step.node), Name("&one")
         if number is not None:
             layer = self.v.layer_of[step.node.name]
-            calls: list[Call] = [Call("kt_slice_clear", (one, Name(f"&kt_layers[{number}]")))]
-            calls += [*weight_gradient(self.v, step.node, one, dy), *self._update(step.node, number, one)]
+            calls: list[Line] = [Call("kt_slice_clear", (one, Name(f"&kt_layers[{number}]")))]
+            calls += [*self._gradient_of(step.node, one, dy), *self._update(step.node, number, one)]
             at = self.region.passing(step.node.name, layer.channel_weight_elements)
             yield from make_again(self.v, step)
             yield EachChannel(number, at, tuple(calls))

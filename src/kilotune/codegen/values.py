@@ -13,6 +13,7 @@ from kilotune.codegen.region import Region
 from kilotune.graph import node as ops
 from kilotune.graph.node import Layer, Node
 from kilotune.graph.patterns import n_taps, patterns
+from kilotune.graph.way import Way
 
 NOTHING = Name("NULL")
 
@@ -23,6 +24,7 @@ class Values:
 
     folded: weights by node; tensors: parameters used as values, by node. drawing: of a policy that draws on the device.
     pixels: (c or 1, 256) the number that a byte of the image stands for, where the image is bytes.
+    seed: of what rounds at random.
     """
 
     region: Region
@@ -31,6 +33,7 @@ class Values:
     dtype: WeightsDtype
     drawing: Drawing | None = None
     pixels: np.ndarray = field(default_factory=lambda: np.arange(256, dtype=np.float32)[None])
+    seed: int = 0
     constants: dict[str, Constant] = field(default_factory=dict)
     structs: dict[str, Struct] = field(default_factory=dict)
 
@@ -201,7 +204,12 @@ class Values:
 
     def keeps_input(self, node: Node) -> bool:
         """Whether the forward pass hands what a trained layer reads to the backward pass, as a copy."""
-        return self.slice_number(node) != len(self.region.pool) and node.name not in self.made_again
+        whole = self.slice_number(node) == len(self.region.pool)
+        return self.way(node) is not None or not (whole or node.name in self.made_again)
+
+    def way(self, node: Node) -> Way | None:
+        """How a layer keeps its input compressed, None where it does not."""
+        return self.region.layout.ways.get(node.layer) if node.name in self.layer_of else None
 
     @cached_property
     def made_again(self) -> set[str]:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from kilotune.codegen.drawing import present_bytes
 from kilotune.codegen.store import N_BANKS, PAGE_BYTES, Medium, StoreAccount
+from kilotune.graph.ways import round_at_random
 from kilotune.memory.ledger import Layout
 from kilotune.update_plan import UpdatePlan
 
@@ -54,5 +55,5 @@ def image_bytes(layout: Layout, plan: UpdatePlan) -> int:
     weights = sum(layers[name].weight_elements for name in layout.pool)
     deltas = sum(n * elements for n, elements in chosen) * layout.accounting.resident_copies
     stays = layout.resident_bytes - layout.accounting.program_bytes + plan.state_bytes
-    draw = present_bytes(len(layout.pool), sum(n for n, _ in chosen))
+    draw = present_bytes(len(layout.pool), sum(n for n, _ in chosen), round_at_random(layout.ways.values()))
     return (weights + deltas) * _FLOAT_BYTES + stays + draw

@@ -42,8 +42,10 @@ def describe(
     drawing: Drawing | None = None,
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
+    seed: int = 0,
 ) -> Values:
-    """Everything that calls are written from; mean, std: of the normalisation of pixels, where the image is bytes.
+    """Everything that calls are written from; mean, std: of the normalisation of pixels, where the image is bytes; seed: of what
+    rounds at random.
 
     Raises ExportError for a weight that the number format cannot hold.
     """
@@ -55,7 +57,7 @@ def describe(
         if isinstance(node.op, ops.Conv2d | ops.Linear | ops.BatchNorm | ops.LayerNorm)
     }
     values = {name: _array(value) for name, value in _constants(graph, tensors).items() if value.is_floating_point()}
-    return Values(region, weights, values, dtype, drawing, pixel_values(mean, std))
+    return Values(region, weights, values, dtype, drawing, pixel_values(mean, std), seed)
 
 
 def pixel_values(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:

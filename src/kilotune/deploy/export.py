@@ -36,6 +36,7 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How to make in PyTorch what was exported: ``reference/`` of an exported folder holds it with weights and plan.
 
     arena_bytes: None where the arena is that of the plan itself. streamed: whether blocks are streamed; mean, std: of pixels.
+    seed: of what rounds at random.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     streamed: bool = False
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
+    seed: int = 0
 
     @classmethod
     def read(cls, folder: Path) -> "Reference":
@@ -118,14 +120,14 @@ class Export:
 
     def _program(self, momentum: float) -> tuple[Program, Drawing | None, LedgerReport, UpdatePlan]:
         recipe, graph = self.recipe, without_dropout(capture(self.model, torch.zeros(1, *self._input)))
-        accounting = replace(accounting_of(recipe), accumulate=self.accumulate)
+        accounting = replace(accounting_of(recipe), accumulate=self.accumulate, tiled=True)
         drawing, total, plan = None, None, self.plan
         if plan is None:
             selector = selector_of(graph, recipe, accounting)
             plan, drawing = selector.draw(), find_drawing(selector, recipe.seed)
             total = selector.worst_case.total_bytes - recipe.program if drawing else None
         region = lay_out(graph, plan, replace(accounting, program_bytes=0), total)
-        values = describe(self.model, region, self.weights_dtype, drawing, self._mean, self._std)
+        values = describe(self.model, region, self.weights_dtype, drawing, self._mean, self._std, recipe.seed)
         return decide(values, plan, momentum), drawing, region.layout.report(plan), plan
 
     def _check_program(self, program: Program) -> None:
@@ -188,6 +190,7 @@ class Export:
             recipe.streamed,
             self._mean,
             self._std,
+            recipe.seed,
         )
         (folder / "reference.json").write_bytes(msgspec.json.format(msgspec.json.encode(reference)) + b"\n")
         (folder / "plan.json").write_text(plan.to_json())

@@ -17,6 +17,7 @@ from kilotune.deploy.describe import describe, lay_out
 from kilotune.errors import RunError
 from kilotune.graph.node import Dropout
 from kilotune.memory.accounting import Accounting
+from kilotune.memory.cost import unit_cost
 from kilotune.ops.prepare import Step
 from kilotune.ops.slices import LiveWeight
 from kilotune.train.loop import FineTuner
@@ -51,6 +52,7 @@ class CStepper(Stepper):
         super().__init__(step, recipe, device)
         assert isinstance(step, Step)
         self._c_step: Step = step
+        self._seed = recipe.seed
         self._plan: UpdatePlan | None = None
         self._layout: tuple[object, ...] | None = None
 
@@ -78,7 +80,7 @@ class CStepper(Stepper):
                 f"--backend c trains input channels, not output neurons ({', '.join(neurons)}); leave it out"
             )
         pool = plan.pool or tuple(one.layer for one in plan.channels)
-        layout = (pool, plan.biases, plan.classifier)
+        layout = (pool, plan.biases, plan.classifier, plan.keeps)
         if layout != self._layout:
             self._build(plan, pool)
         self._plan, self._layout = plan, layout
@@ -89,8 +91,8 @@ class CStepper(Stepper):
         step = self._c_step
         graph = without_dropout(step.graph)
         whole = tuple(ChannelSet(name, "in", tuple(range(graph.layer[name].in_channels))) for name in pool)
-        self._region = lay_out(graph, replace(plan, channels=whole, keeps=()), Accounting())
-        values = describe(step.sync(), self._region, "float32")
+        self._region = lay_out(graph, replace(plan, channels=whole), Accounting(tiled=True))
+        values = describe(step.sync(), self._region, "float32", seed=self._seed)
         self._program = decide(values, replace(plan, channels=whole))
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder)
@@ -112,13 +114,13 @@ class CStepper(Stepper):
 
     def _draw(self, plan: UpdatePlan) -> None:
         """Where the trained channels lie now: whole in their deltas, and zero in the weights that deltas are added to."""
-        region, step = self._region, self._c_step
+        region, step, ways = self._region, self._c_step, self._region.layout.ways
         chosen = {one.layer: one.indices for one in plan.channels}
         indices = [chosen.get(layer.name, ()) for layer in region.pool]
         shares = [
             Share(
-                len(one) * layer.channel_weight_elements,
-                len(one) * layer.channel_input_elements,
+                len(one) * (cost := unit_cost(step.graph, layer, "in", ways.get(layer.name))).weight,
+                len(one) * cost.kept.unit,
                 layer.node in region.made_again,
             )
             for layer, one in zip(region.pool, indices, strict=True)

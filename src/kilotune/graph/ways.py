@@ -1,5 +1,6 @@
 """The ways of keeping a layer's input for backward: a table, and how a way is written."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from math import ceil, prod
@@ -87,8 +88,11 @@ class Filtered(Way):
 
     def bound(self, modes: Modes, batch: int) -> Charge:
         """One element per patch."""
-        patches = prod(ceil(size / self.patch) for size in modes.output_hw)
-        return Charge(0, modes.at(batch)[modes.batch_axis] * patches)
+        return Charge(0, modes.at(batch)[modes.batch_axis] * self.patches(modes.output_hw))
+
+    def patches(self, output_hw: tuple[int, ...]) -> int:
+        """Patches of the map of one channel."""
+        return prod(ceil(size / self.patch) for size in output_hw)
 
     def check(self, layer: str, kind: str, modes: Modes) -> None:
         """Patches need positions."""
@@ -122,6 +126,11 @@ def parse_way(text: str) -> Way:
         return msgspec.convert(given, type=WAYS[name], strict=False)
     except msgspec.ValidationError as error:
         raise PlanError(f"{text!r} is no way of keeping: {error}; write {shape}") from error
+
+
+def round_at_random(ways: Iterable[Way]) -> bool:
+    """Whether any of these ways needs random numbers in every step."""
+    return any(isinstance(way, Quantised) for way in ways)
 
 
 def read_ways(path: Path) -> dict[str, str]:

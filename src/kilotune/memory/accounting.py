@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from kilotune.errors import PlanError
+from kilotune.graph.scratch import scratch
+from kilotune.graph.tiles import Needs, scratch_in_tiles
 from kilotune.units import DTYPE_BYTES
 
 # Tensors of the parameter's size that each optimiser keeps.
@@ -18,6 +20,8 @@ class Accounting:
     change; a pass that only looks at gradients has no overlay of changed weights and no optimiser state.
     streamed: whether the total is that of a firmware, which streams blocks (``memory.streaming``) and, where it does not
     accumulate, applies the gradient of one channel before it computes the next; PyTorch does neither.
+    tiled: whether ways of keeping make inputs again a few channels at a time, as exported firmware does; PyTorch makes those of
+    a layer again at once.
     program_bytes: RAM of the firmware that is no part of a step: stack, .data, .bss.
     """
 
@@ -27,6 +31,7 @@ class Accounting:
     dtype: str = "float32"
     updates: bool = True
     streamed: bool = False
+    tiled: bool = False
     program_bytes: int = 0
 
     def __post_init__(self):
@@ -39,6 +44,11 @@ class Accounting:
     def element_bytes(self) -> int:
         """Bytes of one number."""
         return DTYPE_BYTES[self.dtype]
+
+    @property
+    def needs(self) -> Needs:
+        """What ways of keeping need while they work."""
+        return scratch_in_tiles if self.tiled else scratch
 
     @property
     def resident_copies(self) -> int:

@@ -8,6 +8,7 @@ from kilotune.graph import node as ops
 from kilotune.graph.backward import BackwardStep, Compressed, Kept, StepGraph
 from kilotune.graph.node import Conv2d, Node
 from kilotune.graph.scratch import scratch
+from kilotune.graph.tiles import Needs
 from kilotune.memory.buffer import Buffer, Kind, aligned
 from kilotune.memory.gradients import Gradients, Route
 from kilotune.memory.rings import Size, is_depthwise, ring_elements, rows_in_place, turned
@@ -24,6 +25,7 @@ class Timeline:
 
     forward, backward: segments that run as one step in that pass: values and gradients inside them are never whole, their
     line buffers are scratch. image_bytes: bytes of one number of the image, where that is not a number like the others.
+    needs: what ways of keeping need while they work.
     """
 
     step_graph: StepGraph
@@ -32,6 +34,7 @@ class Timeline:
     forward: tuple[Segment, ...] = ()
     backward: tuple[Segment, ...] = ()
     image_bytes: int | None = None
+    needs: Needs = scratch
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -199,7 +202,7 @@ class Timeline:
     def _compressing(self, kept: Kept, compressed: Compressed) -> Iterator[Buffer]:
         """What the way of keeping needs when it makes the compressed input, and when it makes gradients from it."""
         layer, channels = self.step_graph.graph.layer[kept.layer], compressed.channels
-        needs = scratch(compressed.way, layer, compressed.modes, self.batch, channels)
+        needs = self.needs(compressed.way, layer, compressed.modes, self.batch, channels)
         steps = self.forward_at[kept.node], self.backward_at[kept.node]
         for suffix, now, charge in zip(("making", "reading"), steps, needs, strict=True):
             nbytes = (charge.once + channels * charge.unit) * self.element_bytes

@@ -8,7 +8,6 @@ import numpy as np
 
 from kilotune.graph.keeping import modes_of
 from kilotune.graph.node import Graph, Layer
-from kilotune.graph.scratch import scratch
 from kilotune.graph.way import Charge, Way
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.cost import chosen_cost, unit_cost
@@ -67,7 +66,7 @@ class Stack:
         """Elements for up to ``most`` units of a layer along ``axis`` at the steps at which its way of keeping works."""
         modes, every = modes_of(self.graph, layer), not layer.keeps_channels(axis)
         channels = layer.in_channels if every else most
-        needs = scratch(self.ways.get(layer.name), layer, modes, self.accounting.batch, channels)
+        needs = self.accounting.needs(self.ways.get(layer.name), layer, modes, self.accounting.batch, channels)
         needs = needs.of_all(channels) if every else needs
         steps = self.timeline.forward_at[layer.node], self.timeline.backward_at[layer.node]
         return list(zip(steps, needs, strict=True))

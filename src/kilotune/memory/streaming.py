@@ -9,6 +9,8 @@ import numpy as np
 
 from kilotune.graph.backward import StepGraph
 from kilotune.graph.node import Node
+from kilotune.graph.scratch import scratch
+from kilotune.graph.tiles import Needs
 from kilotune.memory import buffer
 from kilotune.memory.lifetime import Timeline
 from kilotune.memory.segments import Block, Mode, Segment, chain_from_input, find_blocks
@@ -40,18 +42,20 @@ class _Peaks(NamedTuple):
         return self.before <= other.before and self.after <= other.after
 
 
-def stream(step_graph: StepGraph, element_bytes: int = 4, compressed: frozenset[str] = frozenset()) -> Timeline:
+def stream(
+    step_graph: StepGraph, element_bytes: int = 4, compressed: frozenset[str] = frozenset(), needs: Needs = scratch
+) -> Timeline:
     """The timeline of a device that sees one sample at a time, in which blocks are streamed where that saves memory.
 
     A block is streamed if the fullest step before the first kept channels, or after, would be fuller without.
-    compressed: layers that keep their input in a way for which it has to be there as a whole.
+    compressed: layers that keep their input in a way for which it has to be there as a whole; needs: of these ways.
     """
-    return _Search(step_graph, element_bytes, compressed).run()
+    return _Search(step_graph, element_bytes, compressed, needs).run()
 
 
 def trades(timeline: Timeline) -> tuple[Trade, ...]:
     """What each streamed segment of ``timeline`` does, forward pass first."""
-    plain = Timeline(timeline.step_graph, timeline.batch, timeline.element_bytes)
+    plain = Timeline(timeline.step_graph, timeline.batch, timeline.element_bytes, needs=timeline.needs)
     before, now = live_bytes(plain), live_bytes(timeline)
     rows = []
     for direction, segments in (("forward", timeline.forward), ("backward", timeline.backward)):
@@ -91,9 +95,9 @@ def _without(blocks: tuple[Block, ...], block: Block) -> tuple[Block, ...]:
 
 
 class _Search:
-    def __init__(self, step_graph: StepGraph, element_bytes: int, compressed: frozenset[str]):
+    def __init__(self, step_graph: StepGraph, element_bytes: int, compressed: frozenset[str], needs: Needs):
         self.step_graph = step_graph
-        self.plain = Timeline(step_graph, 1, element_bytes)
+        self.plain = Timeline(step_graph, 1, element_bytes, needs=needs)
         self.steps = {step.node.name: step for step in step_graph.steps}
         whole = {kept.root for kept in step_graph.kept if kept.form == "value"}
         self.blocks = [

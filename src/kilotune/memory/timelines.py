@@ -73,8 +73,8 @@ class Timelines:
 
     def _timeline(self, step_graph: StepGraph, keeps: tuple[Keep, ...]) -> Timeline:
         if self.accounting.streamed:
-            return stream(step_graph, self.accounting.element_bytes, frozenset(ways_of(keeps)))
-        return Timeline(step_graph, self.accounting.batch, self.accounting.element_bytes)
+            return stream(step_graph, self.accounting.element_bytes, frozenset(ways_of(keeps)), self.accounting.needs)
+        return Timeline(step_graph, self.accounting.batch, self.accounting.element_bytes, needs=self.accounting.needs)
 
     def _starts(self, pool: set[str], trained: set[str | None]) -> tuple[str, ...]:
         """Layers of ``pool`` that no gradient would reach if nothing were drawn from them: the others change no buffer."""

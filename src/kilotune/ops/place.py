@@ -1,7 +1,9 @@
 """Where an input is kept: the layer, the trained slice that will read it, and what it holds from step to step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from kilotune.graph.backward import Compressed
@@ -18,12 +20,14 @@ class Memory:
     """What a layer's way of keeping holds from step to step.
 
     factors: by mode, (d, r); cut: rows of the channels' factor for the channels drawn, orthonormal.
+    noise: uniform numbers on [0, 1) in the shape of a tensor, for what rounds at random.
     seen: forward passes so far; capped: those in which the data asked for more than the cap.
     """
 
     way: Way
     factors: dict[int, Tensor] = field(default_factory=dict)
     cut: Tensor | None = None
+    noise: Callable[[Tensor], Tensor] = torch.rand_like
     seen: int = 0
     capped: int = 0
 

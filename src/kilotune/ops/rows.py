@@ -37,7 +37,7 @@ def quantise(x: Tensor, place: Place) -> Parts:
     rows = _rows(place.cut(x), place)
     scale = torch.linalg.vector_norm(rows, torch.inf, dim=1).div_(largest).float()
     steps = torch.where(scale > 0, scale, 1)[:, None].to(rows.dtype)
-    whole = torch.rand_like(rows).addcdiv_(rows, steps).floor_().clamp_(-largest, largest).to(torch.int8)
+    whole = place.memory.noise(rows).addcdiv_(rows, steps).floor_().clamp_(-largest, largest).to(torch.int8)
     del rows
     whole = _padded(whole, 32 // way.bits)
     if way.bits == 4:

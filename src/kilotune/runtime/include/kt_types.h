@@ -38,7 +38,7 @@ typedef struct {
 /* A layer that draws may train, the same for all draws; its slices are channel-major: (k, rows, kernel). */
 typedef struct {
     uint32_t weight;         /* where its weight (o, c/groups, kh, kw) starts in the store, elements */
-    uint32_t channel_inputs; /* elements of one input channel, h * w */
+    uint32_t channel_inputs; /* elements kept of one input channel, h * w where it is kept as it is */
     uint16_t channels;       /* input channels, c */
     uint16_t rows;           /* output channels that read one input channel, o / groups */
     uint16_t kernel;         /* kh * kw */
@@ -52,7 +52,7 @@ typedef struct {
     float *delta;          /* (count, rows, kernel) what is added to the stored weight */
     float *gradient;       /* same shape; summed over samples, or the one of this step */
     float *velocity;       /* same shape; of momentum, else NULL */
-    float *kept;           /* (count, h, w) the input channels, from forward to backward */
+    float *kept;           /* (count, h, w) the input channels, from forward to backward, or what is kept of them */
     uint16_t count;
 } kt_slice;
 

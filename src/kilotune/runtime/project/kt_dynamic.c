@@ -2,7 +2,7 @@
 static struct {
     kt_rng rng;
     uint32_t n_steps;  /* updates since the draw */
-    uint32_t n_summed; /* samples in the sums of gradients */
+    uint32_t n_summed; /* samples in the sums of gradients */@n_seen@
     uint16_t count[KT_POOL];
     uint16_t index[@max_channels@];
 } present;

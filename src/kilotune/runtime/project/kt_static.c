@@ -1,4 +1,4 @@
-static int begin(void) { return KT_OK; }
+@present@static int begin(void) { return KT_OK; }
 
 int kt_redraw(void) { return KT_OK; }
 
