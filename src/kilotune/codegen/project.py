@@ -7,7 +7,8 @@ from pathlib import Path
 
 import kilotune
 from kilotune.codegen.program import Program
-from kilotune.codegen.render import argument, draw_fields, fields, fill, storage_source, weights_source
+from kilotune.codegen.render import argument, fields, fill, storage_source, weights_source
+from kilotune.codegen.render_draws import draw_fields
 from kilotune.errors import ExportError
 
 RUNTIME = Path(kilotune.__file__).parent / "runtime"
