@@ -48,9 +48,17 @@ class Case(NamedTuple):
     weights_dtype: WeightsDtype
     streamed: bool = False
     cut: Callable[[nn.Module], object] = lambda model: None
-    keep: str | None = None
+    keep: str | dict[str, str] | None = None
 
 
+WAYS = {
+    "depth.0": "filter:2",
+    "branch.0": "prune:0.2",
+    "down.0": "filter:2",
+    "shortcut": "pattern:2",
+    "body.0": "filter:2",
+    "head.1": "int4",
+}
 NETWORKS = {
     "mobilenet_v2": Case(lambda: models.create("mobilenet_v2_w0.35", classes=4), (3, 32, 32), "300KiB", "int8"),
     "mcunet": Case(lambda: models.create("mcunet_in1", classes=4), (3, 32, 32), "300KiB", "int8"),
@@ -64,6 +72,7 @@ NETWORKS = {
     "user streamed patterned": Case(BlockNet, (3, 32, 32), "24KiB", "float16", True, prune_to_patterns),
     "vit": Case(TinyVit, (3, 16, 16), "24KiB", "float32"),
     "user int8": Case(SqueezeNet, (3, 16, 16), "48KiB", "float32", keep="int8"),
+    "user ways": Case(SqueezeNet, (3, 16, 16), "32KiB", "float16", keep=WAYS),
     "vit int4": Case(TinyVit, (3, 16, 16), "24KiB", "int8", keep="int4"),
 }
 

@@ -40,7 +40,15 @@ def tuned(kind, patterned=False, **fields):
         {"policy": "classifier", "momentum": 0.9},
         {"policy": "random", "redraw": "step"},
         {"policy": "dgsu"},
+<<<<<<< HEAD
         {"policy": "dgsu", "patterned": True},
+=======
+        {
+            "policy": "random",
+            "redraw": "step",
+            "keep": {"depth.0": "filter:2", "down.0": "filter:2", "body.0": "filter:4"},
+        },
+>>>>>>> ways
     ],
     ids=str,
 )
@@ -52,6 +60,13 @@ def test_the_same_training(runtime_objects, monkeypatch, fields):
         [epoch.loss for epoch in expected.epochs], rel=TOLERANCE
     )
     assert float((weights - ours).abs().max()) < TOLERANCE
+
+
+def test_each_image_is_kept_on_its_own(runtime_objects, monkeypatch):
+    """As on a device; PyTorch shares a scale among the images of a batch. Rounding costs little."""
+    monkeypatch.setattr(trainer, "_runtime_objects", lambda: tuple(runtime_objects))
+    exact, found = (tuned(CFineTuner, policy="random", keep=keep)[0] for keep in (None, "int8"))
+    assert [epoch.loss for epoch in found.epochs] == pytest.approx([epoch.loss for epoch in exact.epochs], rel=0.1)
 
 
 def test_a_draw_compiles_nothing(runtime_objects, monkeypatch):

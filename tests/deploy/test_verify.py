@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from kilotune import models
 from kilotune.codegen.decide import without_dropout
@@ -13,7 +14,12 @@ from kilotune.deploy.verify import VALUE_TOLERANCE, Case, compare, difference
 from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
 from kilotune.graph.keeping import keep_all
+<<<<<<< HEAD
 from kilotune.update_plan import ChannelSet, UpdatePlan
+=======
+from kilotune.prune.patterns import prune_to_patterns
+from kilotune.update_plan import ChannelSet, Keep, UpdatePlan
+>>>>>>> ways
 from tests.deploy.conftest import SqueezeNet, TinyVit, Windows
 from tests.oracles.networks import cut_to_patterns, randomise
 
@@ -36,7 +42,11 @@ FILTERS = {
 }
 
 
+<<<<<<< HEAD
 def make_case(name, dtype="float32", momentum=0.0, accumulate=True, axes=("in",), patterned=False, keep=None):
+=======
+def make_case(name, dtype="float32", momentum=0.0, accumulate=True, axes=("in",), keep=None, streamed=False):
+>>>>>>> ways
     """A case that trains every third input channel of every layer (output neuron, if ``axes`` says so for it), and the biases of
     the second half."""
     torch.manual_seed(0)
@@ -48,7 +58,7 @@ def make_case(name, dtype="float32", momentum=0.0, accumulate=True, axes=("in",)
     head.data /= model(torch.randn(8, *shape)).abs().max()  # logits of about 1: a training that does not explode
     sets = tuple(every_third(layer, axes[place % len(axes)]) for place, layer in enumerate(graph.body))
     biases = tuple(layer.name for layer in graph.body[len(graph.body) // 2 :] if layer.has_bias)
-    reference = Reference(name, 4, shape, dtype, rate, momentum, accumulate)
+    reference = Reference(name, 4, shape, dtype, rate, momentum, accumulate, None, streamed)
     return Case.of(model, reference, UpdatePlan(sets, biases, keeps=keep_all(graph, keep)))
 
 
@@ -104,6 +114,11 @@ def test_a_classifier_keeps_its_input_as_it_is_told(build, accumulate):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
+        (
+            {"keep": {"down.0": "filter:2"}, "streamed": True, "accumulate": False},
+            "down.0: with --streamed and --no-accumulate",
+        ),
+        ({"keep": "prune:0.2", "streamed": True, "accumulate": False}, "body.0, head.1: with --streamed"),
         ({"keep": "svd:0.8"}, r"a device keeps inputs as int8, .*, not as .*depth.0 \(svd:0.8:0.5\)"),
         (
             {"keep": "int8", "axes": ("in", "out")},
@@ -115,6 +130,15 @@ def test_a_classifier_keeps_its_input_as_it_is_told(build, accumulate):
 def test_what_a_device_does_not_keep(options, problem):
     with pytest.raises(ExportError, match=problem):
         make_case("user", **options)
+
+
+def test_taps_that_are_apart_by_patches_are_not_filtered():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, padding=2, dilation=2), nn.Flatten(), nn.Linear(1024, 4)
+    )
+    plan = UpdatePlan((ChannelSet("1", "in", (0, 2)),), keeps=(Keep("1", "filter:2"),))
+    with pytest.raises(ExportError, match="1: a device filters gradients of kernels that do not reach beyond"):
+        Case.of(model, Reference("user", 4, (3, 16, 16), "float32", 1e-2, 0.0, True), plan)
 
 
 def test_gradients_of_several_samples_are_averaged(build):

@@ -54,6 +54,14 @@ def test_quantised(text, data):
     assert ((back - kept).abs() <= step * (1 + 1e-5)).all()
 
 
+@given(st.integers(1, 12), st.integers(0, 99))
+def test_of_equally_large_values_the_first_are_kept(n, seed):
+    x = torch.randint(-2, 3, (1, 2, n, 1), generator=torch.Generator().manual_seed(seed)).double()
+    values, _ = prune(x, place((1, 2, n, 1), "prune:0.4", (0, 1)))
+    order = sorted(range(2 * n), key=lambda i: (-abs(float(x.flatten()[i])), i))
+    assert torch.equal(values, x.flatten()[sorted(order[: len(values)])])
+
+
 def test_rounding_is_unbiased():
     where = place((1, 2, 3, 3), "int4", (0, 1))
     x = torch.randn((1, 2, 3, 3), generator=torch.Generator().manual_seed(0))

@@ -1,7 +1,7 @@
 """An exported project against PyTorch: every activation, gradient and updated weight, then a hundred steps of loss."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -20,17 +20,14 @@ from kilotune.codegen.values import Values
 from kilotune.deploy.describe import describe, lay_out
 from kilotune.deploy.export import Reference
 from kilotune.deploy.noise import round_as_device
+from kilotune.deploy.reference import reference_step
 from kilotune.errors import ExportError
 from kilotune.graph import node as ops
 from kilotune.graph.capture import capture
 from kilotune.graph.node import Graph
 from kilotune.memory.accounting import Accounting
-from kilotune.ops.forward import FORWARD, Weights
-from kilotune.ops.instructions import compressed_places
-from kilotune.ops.place import Place as KeptPlace
 from kilotune.ops.prepare import Step
 from kilotune.ops.slices import norm_scale
-from kilotune.ops.ways import WAYS
 from kilotune.update_plan import UpdatePlan
 
 # Both sides add the same products in float32 in another order, through up to a hundred layers; where a value is within
@@ -194,7 +191,7 @@ def _one_step(
     project.watch(lambda what, index, numbers: seen.__setitem__((what, index), numbers))
     loss_c = project.train_step(taken, int(label))
     project.watch(lambda what, index, numbers: None)
-    values, loss = _reference_step(case, image, label)
+    values, loss = reference_step(case.step, image, label)
     nodes = case.graph.nodes
     for what, order in ((0, range(len(nodes))), (1, range(len(nodes) - 1, -1, -1))):
         for index in order:
@@ -207,56 +204,6 @@ def _one_step(
     F.cross_entropy(case.step(image), label).backward()
     if case.reference.accumulate:
         yield from _gradients(case, project)
-
-
-def _reference_step(case: Case, image: torch.Tensor, label: torch.Tensor) -> tuple[dict[str, torch.Tensor], float]:
-    """Every value of the step, with its gradient, by autograd over the same operations."""
-    step = case.step
-    step.program.refresh()
-    places = compressed_places(step.program.step_graph, step._live_weights, step.memories)
-    values: dict[str, torch.Tensor] = {}
-    for node in case.graph.nodes:
-        if isinstance(node.op, ops.Input):
-            values[node.name] = image.clone().requires_grad_()
-            continue
-        own = step._weights[node.name]
-        if node.name in case.graph.constants:
-            assert own.weight is not None
-            values[node.name] = own.weight
-            continue
-        frozen = Weights(own.weight, own.bias, False, own.layout, False)
-        inputs = [values[name] for name in node.inputs]
-        values[node.name] = _run(node, frozen, inputs, places.get(node.name))
-        if values[node.name].requires_grad:
-            values[node.name].retain_grad()
-    loss = F.cross_entropy(values[case.graph.output], label)
-    loss.backward()
-    return values, loss.item()
-
-
-def _run(node: ops.Node, weights: Weights, inputs: list[torch.Tensor], place: KeptPlace | None) -> torch.Tensor:
-    """A node, differentiated by autograd or, where its way of keeping has a gradient of its own for the input, by that."""
-    own = None if place is None else WAYS[place.way.name].input_grad
-    if place is None or own is None:
-        return FORWARD[node.op.kind](node, weights, inputs, 1)
-    return _OwnGradient.apply(
-        inputs[0],
-        lambda x: FORWARD[node.op.kind](node, weights, [x], 1),
-        lambda dy: own(place, weights.weight, dy, tuple(inputs[0].shape)),
-    )
-
-
-class _OwnGradient(torch.autograd.Function):
-    """``run(x)``, whose gradient is ``back`` of the one that arrives."""
-
-    @staticmethod
-    def forward(ctx, x: torch.Tensor, run: Callable, back: Callable) -> torch.Tensor:
-        ctx.back = back
-        return run(x)
-
-    @staticmethod
-    def backward(ctx, dy: torch.Tensor):
-        return ctx.back(dy), None, None
 
 
 def _gradients(case: Case, project: HostProject) -> Iterator[Difference]:

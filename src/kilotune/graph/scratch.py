@@ -78,11 +78,12 @@ def _quantised(case: _Case) -> Scratch:
 
 
 def _pruned(case: _Case) -> Scratch:
-    """Rows, a mask, and magnitudes with the places of the largest, or the mask as numbers. Backward: mask and rows."""
+    """Rows, and the largest magnitudes, or masks and places among equals, or the mask as numbers. Backward: mask and rows."""
     p, mask = case.p, ceil(case.p / 4)
     padded = p + -p % 32
     largest, numbers = p + 3 * case.way.values(p), padded + padded // 8 + (padded > p) * p
-    return Scratch(Charge(2, p + max(p, mask + max(largest, numbers))), Charge(8, padded + mask + padded // 8))
+    equals = p + 3 * mask
+    return Scratch(Charge(8, p + max(largest, equals, mask + numbers)), Charge(8, padded + mask + padded // 8))
 
 
 def _patterned(case: _Case) -> Scratch:

@@ -57,15 +57,27 @@ def dequantise(parts: Parts, place: Place, dy: Tensor) -> Tensor:
 
 
 def prune(x: Tensor, place: Place) -> Parts:
-    """The largest values of all channels together in their order, and a bit per position (Back Razor, section 3.2)."""
+    """The largest values of all channels together in their order, and a bit per position (Back Razor, section 3.2).
+
+    Of equally large ones the first, so that every machine keeps the same.
+    """
     way = place.way
     assert isinstance(way, Pruned)
     rows = _rows(place.cut(x), place).contiguous()
     count = rows.shape[0] * way.values(rows.shape[1])
-    mask = torch.zeros(rows.numel(), dtype=torch.bool, device=x.device)
-    mask[rows.flatten().abs().topk(count, sorted=False).indices] = True
+    mask = _largest(rows.flatten(), count)
     bits = pack_bits(_padded(mask.view(rows.shape).to(torch.float32), 32))
     return [rows.flatten()[mask], bits]
+
+
+def _largest(values: Tensor, count: int) -> Tensor:
+    """Which are the ``count`` largest in magnitude."""
+    magnitudes = values.abs()
+    least = magnitudes.topk(count, sorted=False).values.min()
+    mask, equal = magnitudes > least, magnitudes == least
+    del magnitudes
+    places = equal.cumsum(0, dtype=torch.int32)
+    return mask.logical_or_(equal.logical_and_(places <= count - mask.sum()))
 
 
 def unprune(parts: Parts, place: Place, dy: Tensor) -> Tensor:
