@@ -40,15 +40,12 @@ def tuned(kind, patterned=False, **fields):
         {"policy": "classifier", "momentum": 0.9},
         {"policy": "random", "redraw": "step"},
         {"policy": "dgsu"},
-<<<<<<< HEAD
         {"policy": "dgsu", "patterned": True},
-=======
         {
             "policy": "random",
             "redraw": "step",
             "keep": {"depth.0": "filter:2", "down.0": "filter:2", "body.0": "filter:4"},
         },
->>>>>>> ways
     ],
     ids=str,
 )

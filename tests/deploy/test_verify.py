@@ -14,12 +14,7 @@ from kilotune.deploy.verify import VALUE_TOLERANCE, Case, compare, difference
 from kilotune.errors import ExportError
 from kilotune.graph.capture import capture
 from kilotune.graph.keeping import keep_all
-<<<<<<< HEAD
-from kilotune.update_plan import ChannelSet, UpdatePlan
-=======
-from kilotune.prune.patterns import prune_to_patterns
 from kilotune.update_plan import ChannelSet, Keep, UpdatePlan
->>>>>>> ways
 from tests.deploy.conftest import SqueezeNet, TinyVit, Windows
 from tests.oracles.networks import cut_to_patterns, randomise
 
@@ -42,11 +37,9 @@ FILTERS = {
 }
 
 
-<<<<<<< HEAD
-def make_case(name, dtype="float32", momentum=0.0, accumulate=True, axes=("in",), patterned=False, keep=None):
-=======
-def make_case(name, dtype="float32", momentum=0.0, accumulate=True, axes=("in",), keep=None, streamed=False):
->>>>>>> ways
+def make_case(
+    name, dtype="float32", momentum=0.0, accumulate=True, axes=("in",), patterned=False, keep=None, streamed=False
+):
     """A case that trains every third input channel of every layer (output neuron, if ``axes`` says so for it), and the biases of
     the second half."""
     torch.manual_seed(0)
