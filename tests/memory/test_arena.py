@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kilotune.memory.arena import Arena, pack
+from kilotune.memory.arena import Arena, _Packing, pack
 from kilotune.memory.buffer import Buffer
 
 N_STEPS = 12
@@ -77,3 +77,12 @@ def test_nothing_to_place():
 def test_a_chain_takes_its_two_largest_neighbours():
     chain = [Buffer(str(i), n, "activation", "", i, i + 1) for i, n in enumerate((8, 40, 20, 4))]
     assert pack(chain, 5).nbytes == 60
+
+
+@given(buffers().filter(bool), st.randoms())
+def test_a_move_is_the_whole_placement_unless_that_is_fuller(some, random):
+    """What is kept of the placement before, and when a worse one is given up, changes nothing."""
+    packing = _Packing(some, N_STEPS, np.array([random.randrange(50) for _ in range(N_STEPS)]))
+    orders = [random.sample(range(len(some)), len(some)) for _ in range(2)]
+    now, whole = map(packing.place, orders)
+    assert packing.move(orders[1], now) == (whole if whole.score[0] <= now.score[0] else now)

@@ -90,20 +90,38 @@ class _Packing:
         last = [(b.first, -b.nbytes, b.name) for b in self.buffers]
         return sorted(range(len(last)), key=lambda i: (order(self.buffers[i], self), *last[i]))
 
-    def place(self, order: list[int], before: _Placed | None = None) -> _Placed:
-        """Each buffer in turn at the lowest offset that is free for its whole life; as far as the order is as ``before``,
-        so are the places."""
-        same = _n_equal(order, before.order) if before else 0
+    def place(self, order: list[int]) -> _Placed:
+        """Each buffer in turn at the lowest offset that is free for its whole life."""
         spots: list[_Spot | None] = [None] * len(order)
-        for kept in order[:same]:
-            spots[kept] = before.spots[kept] if before else None
-        for current in order[same:]:
-            taken = sorted(filter(None, [spots[other] for other in self.neighbours[current]]))
-            offset = _lowest_gap(taken, self.sizes[current])
-            spots[current] = offset, offset + self.sizes[current]
+        for current in order:
+            spots[current] = self._lowest(current, spots)
+        return self._scored(spots, order)
+
+    def _lowest(self, current: int, spots: list[_Spot | None]) -> _Spot:
+        taken = sorted(filter(None, [spots[other] for other in self.neighbours[current]]))
+        offset = _lowest_gap(taken, self.sizes[current])
+        return offset, offset + self.sizes[current]
+
+    def _scored(self, spots: list[_Spot | None], order: list[int]) -> _Placed:
         placed = [spot for spot in spots if spot]
         extent = np.where(self.alive, np.array([end for _, end in placed])[:, None], 0).max(axis=0)
         return _Placed(placed, order, (int((extent + self.above).max()), int(extent.sum())))
+
+    def move(self, order: list[int], now: _Placed) -> _Placed:
+        """Placed in another order; ``now`` as soon as it is seen that the fullest step would be fuller.
+
+        As far as the orders are the same, so are the places.
+        """
+        same = next((place for place, (a, b) in enumerate(zip(order, now.order, strict=True)) if a != b), len(order))
+        spots: list[_Spot | None] = [None] * len(order)
+        for kept in order[:same]:
+            spots[kept] = now.spots[kept]
+        room = now.score[0] - self.lower_bound
+        for current in order[same:]:
+            spot = spots[current] = self._lowest(current, spots)
+            if spot[1] > self.limits[current] + room:
+                return now
+        return self._scored(spots, order)
 
     def search(self, start: _Placed) -> _Placed:
         """The best placement seen on a walk from ``start`` whose score never rises."""
@@ -113,8 +131,7 @@ class _Packing:
             high = self._sticking_out(now)
             if not high:
                 break
-            moved = self.place(self._earlier(now, high[rng.below(len(high))], rng), now)
-            now = moved if moved.score[0] <= now.score[0] else now
+            now = self.move(self._earlier(now, high[rng.below(len(high))], rng), now)
             best = min(best, now, key=lambda placed: placed.score)
         return best
 
@@ -163,15 +180,11 @@ def _fullest_first(buffer: Buffer, packing: _Packing) -> tuple:
 _ORDERS: tuple[_Order, ...] = (_by_size, _long_lived_first, _by_birth, _by_life, _fullest_first)
 
 
-def _n_equal(ours: list[int], theirs: list[int]) -> int:
-    """How many items from the first on are the same."""
-    return next((place for place, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), len(ours))
-
-
 def _lowest_gap(taken: list[tuple[int, int]], nbytes: int) -> int:
     offset = 0
     for start, end in taken:
         if start - offset >= nbytes:
             return offset
-        offset = max(offset, end)
+        if end > offset:
+            offset = end
     return offset
