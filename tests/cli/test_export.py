@@ -113,10 +113,20 @@ def test_a_plan_of_another_network_is_refused(folder, kilotune):
     assert "has no layer 'conv9'; its layers are 0, 3, 7" in refused(plan_of(ChannelSet("conv9", "in", (0,))))
     assert "has no layer 'conv9'; its layers are 0, 3, 7" in refused(plan_of(ChannelSet("conv9", "out", (0,))))
     assert "3 has 6 channels on axis 'in', the plan asks for channel 6" in refused(plan_of(ChannelSet("3", "in", (6,))))
-    kept = plan_of(ChannelSet("3", "in", (1,)), keeps=(Keep("3", "int8"),))
-    assert "3: inputs cannot be kept compressed on a device" in refused(kept)
+    kept = plan_of(ChannelSet("3", "in", (1,)), keeps=(Keep("3", "asi:1"),))
+    assert "a device keeps inputs as int8, int4, prune, pattern, filter, not as 3 (asi:1)" in refused(kept)
     assert "cannot read the plan no.json: No such file" in refused("no.json")
     assert "data.npz: this is not an update plan" in refused("data.npz")
+
+
+def test_inputs_kept_compressed(folder, kilotune, needs_compilers):
+    """The arena is the ledger's, or smaller by what a device needs less to make inputs again."""
+    plan = plan_of(ChannelSet("3", "in", (1, 5)), biases=("3",), keeps=(Keep("3", "int4"),))
+    result = kilotune(*EXPORT, "--plan", plan, "--out", "firmware", "--json").json
+    ledger = kilotune("ledger", MODEL, plan, "--input", "1x8x8", "--json").json
+    assert result["arena_bytes"] <= ledger["total"]["bytes"]
+    assert kilotune("verify", "firmware", "--compiler", "gcc", "--json").json["ok"]
+    assert kilotune(*EXPORT, "--keep", "int8", "--out", "drawn").code == 0
 
 
 def test_output_neurons(folder, kilotune, needs_compilers):

@@ -7,10 +7,18 @@ void kt_filter_weight_grad(const kt_conv *g, const kt_conv *coarse, const kt_sli
 {
     const int outputs = g->o / g->groups, taps = g->kh * g->kw;
     float *gradient = slice->gradient;
+    if (g->groups == 1 && taps == 1) {
+        kt_pointwise_weight_grad(coarse, slice, means, scale);
+        return;
+    }
     for (int k = 0; k < slice->count; k++) {
         const kt_slice one = {slice->index + k, NULL, scratch, NULL, slice->kept + k * coarse->h * coarse->w, 1};
         kt_zero(scratch, outputs);
-        kt_conv2d_weight_grad(coarse, &one, means, scale);
+        if (g->groups == 1) {
+            kt_pointwise_weight_grad(coarse, &one, means, scale);
+        } else {
+            kt_conv2d_weight_grad(coarse, &one, means, scale);
+        }
         for (int o = 0; o < outputs; o++) {
             for (int tap = 0; tap < taps; tap++) {
                 *gradient++ += scratch[o];

@@ -1,9 +1,9 @@
 #include "kt_keeping.h"
 #include "kt_math.h"
 
-#define DIGIT 4
+#define DIGIT 6
 #define DIGITS (1 << DIGIT)
-#define HIGHEST 28 /* where the highest digit of a magnitude starts */
+#define HIGHEST 30 /* where the highest digit of a magnitude starts */
 
 /* Magnitudes of numbers have the order of their bits. */
 static inline uint32_t magnitude(float x) { return kt_bits(x) & 0x7FFFFFFFu; }
@@ -35,7 +35,8 @@ static void count_digits(const input *in, uint32_t prefix, int shift, uint32_t *
     }
 }
 
-/* The smallest magnitude among the `wanted` largest, digit by digit from the highest; *equal: how many of that magnitude are among them. */
+/* What the magnitudes of the `wanted` largest begin with, digit by digit from the highest; *equal: how many of exactly that magnitude may
+   be among them. Done as soon as all that begin so are wanted. */
 static uint32_t threshold(const input *in, uint32_t wanted, uint32_t *equal)
 {
     uint32_t found = 0;
@@ -46,6 +47,9 @@ static uint32_t threshold(const input *in, uint32_t wanted, uint32_t *equal)
             wanted -= counts[digit--];
         }
         found |= digit << shift;
+        if (counts[digit] == wanted) {
+            break;
+        }
     }
     *equal = wanted;
     return found;
