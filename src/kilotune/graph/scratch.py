@@ -154,7 +154,8 @@ def _projecting(case: _Case, ranks: tuple[int, ...]) -> int:
 
 
 def _components(case: _Case, ranks: tuple[int, ...], by_data: bool = False) -> Charge:
-    """Backward: dL/dy in components of samples or tokens, the core at all positions, the gradient of the components.
+    """Backward: dL/dy in components of samples or tokens, the core at all positions, the gradient of the components, of grouped
+    convolutions for each channel and also by channels.
 
     by_data: ranks are at most these.
     """
@@ -167,7 +168,7 @@ def _components(case: _Case, ranks: tuple[int, ...], by_data: bool = False) -> C
     ]
     dy = ceil(case.outputs * (grouped + max(turned, default=0)))
     core = ceil(3 * case.p * ranks[case.modes.batch_axis] / case.n)
-    grad = case.layer.channel_weight_elements * (ranks[axis] if grouped else 1) + ranks[axis]
+    grad = case.layer.channel_weight_elements * (2 * ranks[axis] if grouped else 1) + ranks[axis]
     if ranks[axis] < case.sizes[axis]:
         return Charge(dy + core * ranks[axis], grad)
     return Charge(dy, core + grad)
