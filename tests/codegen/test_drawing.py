@@ -116,6 +116,17 @@ def test_draws_of_dgsu_that_the_device_does_not_know_are_refused(options):
         find_drawing(selector("dgsu", "1MiB", **options), SEED)
 
 
+def test_draws_of_neurons_are_refused():
+    with pytest.raises(ExportError, match=r"RandomNeurons.* cannot draw on a device"):
+        find_drawing(selector("random_neurons"), SEED)
+
+
+def test_draws_of_inputs_kept_in_low_rank_are_refused():
+    low_rank = Selector.fit(graph(), make("trady"), Budget.parse("1MiB"), SEED, keep="hosvd:0.8:0.5")
+    with pytest.raises(ExportError, match=r"no way to keep inputs as hosvd:0.8:0.5; of low rank it keeps none"):
+        find_drawing(low_rank, SEED)
+
+
 def test_too_many_channels_are_refused():
     one = np.array([70_000])
     with pytest.raises(ExportError, match="at most 65,535 channels, this policy chooses from 70,000"):

@@ -102,10 +102,11 @@ def find_drawing(selector: Selector, seed: int) -> Drawing | None:
     policy, table = selector.policy, selector.fitting.task.table
     if policy.redraw == "never":
         return None
-    if table.axis != "in" or table.once.any():
+    if table.once.any():
+        ways = sorted({str(way) for way in selector.layout.ways.values()})
         raise ExportError(
-            "the device draws input channels that are kept as they are; output neurons and compressed inputs it cannot draw, "
-            "only train: export one choice of them with --plan"
+            f"a device has no way to keep inputs as {', '.join(ways)}; of low rank it keeps none: choose int8, int4, prune, "
+            "pattern or filter, or keep them exactly"
         )
     caps = np.array(selector.fitting.bound(selector.size).caps)
     rows = np.flatnonzero(caps)
