@@ -23,6 +23,9 @@ static inline kt_frame kt_frame_of_inputs(const kt_conv *g)
     return a;
 }
 
+/* Where in it tap t of the first output reads. */
+static inline int kt_frame_tap(const kt_conv *g, const kt_frame *a, int t) { return t / g->kw * g->dh * a->columns + t % g->kw * g->dw; }
+
 /* Whether a frame and a plane of n pixels without one are small enough. */
 static inline int kt_bundle_fits(const kt_frame *a, int n)
 {
