@@ -1,6 +1,6 @@
 """Where things lie in the arena: fixed buffers from the bottom; from the top what every draw trains, then its slices."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -9,8 +9,10 @@ from kilotune.codegen.program import Below, Place, Trained
 from kilotune.errors import ExportError
 from kilotune.graph.node import Layer
 from kilotune.memory.accounting import OPTIMIZER_SLOTS
+from kilotune.memory.cost import ChosenCost, chosen_cost
 from kilotune.memory.ledger import Layout
 from kilotune.memory.passing import gradient_is_whole
+from kilotune.update_plan import ChannelSet
 
 _FLOAT_BYTES = 4
 
@@ -121,6 +123,19 @@ class Region:
         """Nodes of layers whose input is made again in the backward pass."""
         steps = self.layout.timeline.step_graph.steps
         return {step.node.name for step in steps if step.again and step.node.layer not in self.layout.ways}
+
+    def shares(self, channels: Iterable[ChannelSet]) -> list[Share]:
+        """What each layer of the pool takes where ``channels`` are trained, as the ledger has it."""
+        costs = {one.layer: chosen_cost(self.layout.graph, one, self.layout.ways) for one in channels}
+        none = ChosenCost(0, 0, 0)
+        return [
+            Share((cost := costs.get(layer.name, none)).weights, cost.kept, layer.node in self.made_again)
+            for layer in self.pool
+        ]
+
+    def places(self, channels: Iterable[ChannelSet]) -> list[SlicePlace]:
+        """Where their slices lie, by layer of the pool."""
+        return place(self.shares(channels), self.top, self.copies, self.accumulate)
 
     def gradient_is_whole(self, node: str) -> bool:
         """Whether gradients of all channels of a layer are there for a moment."""

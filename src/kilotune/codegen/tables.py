@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from kilotune.codegen.program import Argument, Below, Place, Struct
-from kilotune.codegen.region import Share, SlicePlace, place
+from kilotune.codegen.region import SlicePlace
 from kilotune.codegen.values import NOTHING, Values
 from kilotune.graph.node import Layer
-from kilotune.memory.cost import ChosenCost, chosen_cost, unit_cost
-from kilotune.update_plan import UpdatePlan
+from kilotune.memory.cost import unit_cost
+from kilotune.update_plan import ChannelSet, UpdatePlan
 
 
 class Tables:
@@ -28,23 +28,13 @@ class Tables:
     def lowest(self) -> int:
         """First byte of what stays from step to step; of the largest draw, if there are others."""
         drawing = self.v.drawing
-        weights = drawing.max_weights if drawing else sum(share.weights for share in self._shares())
+        weights = drawing.max_weights if drawing else sum(share.weights for share in self.region.shares(self._channels))
         return self.region.top - 4 * weights * self.region.copies
 
-    def _counts(self) -> list[int]:
-        """Channels of each layer of the plan; none yet where the device draws."""
-        chosen = {} if self.v.drawing else {one.layer: len(one.indices) for one in self.plan.channels}
-        return [chosen.get(layer.name, 0) for layer in self.region.pool]
-
-    def _shares(self) -> list[Share]:
-        """What each layer of the pool takes under the plan, as the ledger has it; nothing yet where the device draws."""
-        chosen, ways = {} if self.v.drawing else {one.layer: one for one in self.plan.channels}, self.region.layout.ways
-        costs = {name: chosen_cost(self.v.graph, one, ways) for name, one in chosen.items()}
-        none = ChosenCost(0, 0, 0)
-        return [
-            Share((cost := costs.get(layer.name, none)).weights, cost.kept, layer.node in self.v.made_again)
-            for layer in self.region.pool
-        ]
+    @property
+    def _channels(self) -> tuple[ChannelSet, ...]:
+        """Those of the plan; none yet where the device draws."""
+        return () if self.v.drawing else self.plan.channels
 
     def structs(self) -> tuple[Struct, Struct]:
         """Both tables, a row per layer."""
@@ -64,13 +54,13 @@ class Tables:
         return kept, layer.in_channels, outputs, kernel, layer.groups, again
 
     def _slices(self) -> Iterator[tuple[Argument | str, ...]]:
-        chosen = {} if self.v.drawing else {one.layer: one.indices for one in self.plan.channels}
-        counts, region = self._counts(), self.region
-        places = place(self._shares(), region.top, region.copies, region.accumulate)
+        region, chosen = self.region, {one.layer: one.indices for one in self._channels}
+        places = region.places(self._channels)
         for number, (layer, at) in enumerate(zip(region.pool, places, strict=True)):
             velocity = NOTHING if at.velocity is None else Place(at.velocity)
-            index = self._index(number, chosen.get(layer.name, ()))
-            yield index, Place(at.delta), Place(at.gradient), velocity, Place(at.kept), counts[number]
+            indices = chosen.get(layer.name, ())
+            index = self._index(number, indices)
+            yield index, Place(at.delta), Place(at.gradient), velocity, Place(at.kept), len(indices)
         for layer in self.sliced[len(places) :]:
             whole, node = region.trained[f"{layer.name}.weight"], self.v.graph.node[layer.node]
             at_once = region.layout.accounting.layer_gradients

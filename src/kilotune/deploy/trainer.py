@@ -12,12 +12,10 @@ from kilotune.codegen.decide import decide, without_dropout
 from kilotune.codegen.host import HostProject, compile_objects, link
 from kilotune.codegen.numbers import at_places
 from kilotune.codegen.project import RUNTIME, write_sources
-from kilotune.codegen.region import Share, place
 from kilotune.deploy.describe import describe, lay_out
 from kilotune.errors import RunError
 from kilotune.graph.node import Dropout
 from kilotune.memory.accounting import Accounting
-from kilotune.memory.cost import unit_cost
 from kilotune.ops.prepare import Step
 from kilotune.ops.slices import LiveWeight
 from kilotune.train.loop import FineTuner
@@ -114,18 +112,9 @@ class CStepper(Stepper):
 
     def _draw(self, plan: UpdatePlan) -> None:
         """Where the trained channels lie now: whole in their deltas, and zero in the weights that deltas are added to."""
-        region, step, ways = self._region, self._c_step, self._region.layout.ways
+        region, step = self._region, self._c_step
         chosen = {one.layer: one.indices for one in plan.channels}
-        indices = [chosen.get(layer.name, ()) for layer in region.pool]
-        shares = [
-            Share(
-                len(one) * (cost := unit_cost(step.graph, layer, "in", ways.get(layer.name))).weight,
-                len(one) * cost.kept.unit,
-                layer.node in region.made_again,
-            )
-            for layer, one in zip(region.pool, indices, strict=True)
-        ]
-        places = place(shares, region.top, region.copies, region.accumulate)
+        indices, places = [chosen.get(layer.name, ()) for layer in region.pool], region.places(plan.channels)
         self._project.train(indices, places)
         drawn = {
             f"{layer.name}.weight": (at.delta, at.gradient)
