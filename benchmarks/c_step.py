@@ -3,12 +3,12 @@
     python benchmarks/c_step.py [--threads 1]
 
 MobileNetV2-w0.35 at 128x128, ten classes; every layer's weight and bias ("dense"), the last 22 layers, and the forward pass.
-"PyTorch" is the module with ``requires_grad`` on those tensors, batch norm in eval mode, SGD; "ONNX Runtime" has batch norm
-folded, and is left out, with the reason, where onnxruntime-training is not installed; "C" is the exported project, and
-"finetune" what ``kilotune finetune --backend c`` does in a step: gradients by the C, SGD by PyTorch. One after the other in
-every round; times are those of the processor, the best of the rounds; with one thread that is the time it takes on an idle
-machine. More threads: of PyTorch and ONNX Runtime, and of the C, which is then compiled with OpenMP; times are then those of
-the clock. The answer goes to ``benchmarks/results/c_step.json``.
+"backend c" is what ``kilotune finetune --backend c`` does in a step, "exported" the project that ``kilotune export`` writes.
+"PyTorch" is the module with ``requires_grad`` on the same tensors, batch norm in eval mode, SGD; "ONNX Runtime" has batch norm
+folded, and is left out, with the reason, where onnxruntime-training is not installed. One after the other in every round; times
+are those of the processor, the best of the rounds; ratios are the median over the rounds. More threads: of PyTorch and ONNX
+Runtime, and of the exported C, which is then compiled with OpenMP; times are then those of the clock. The answer goes to
+``benchmarks/results/c_step.json``.
 """
 
 import argparse
@@ -16,7 +16,9 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from time import perf_counter, process_time
+from typing import Any, NamedTuple
 
 import numpy as np
 import ort_step
@@ -43,8 +45,14 @@ SIDE, CLASSES, RATE = 128, 10, 1e-4
 ROUNDS, STEPS = 20, 5
 RESULT = Path(__file__).parent / "results" / "c_step.json"
 
-Times = dict[str, dict[str, float]]
 Runs = tuple[Callable[[], object], ...]
+
+
+class Found(NamedTuple):
+    """By who made it: the best time of a call, milliseconds; and the median over rounds of the time by that of the first."""
+
+    milliseconds: dict[str, float]
+    ratio: dict[str, float]
 
 
 def main() -> None:
@@ -57,11 +65,16 @@ def main() -> None:
     model = models.create("mobilenet_v2_w0.35", classes=CLASSES).eval()
     x = torch.randn(1, 3, SIDE, SIDE)
     results = {"dense": compare(model, x, None, threads), "last 22 layers": compare(model, x, 22, threads)}
-    for name, times in results.items():
-        for phase, found in times.items():
-            others = ", ".join(f"{who} {ms:.2f} ms ({ms / found['C']:.1f}x)" for who, ms in found.items() if who != "C")
-            print(f"{name}, {phase}: C {found['C']:.2f} ms; {others}")
-    answer = {"threads": threads, "milliseconds": results, "onnxruntime": ort_step.missing() or "1.19.2"}
+    for name, phases in results.items():
+        for phase, found in phases.items():
+            print(
+                f"{name}, {phase}:",
+                ", ".join(f"{who} {ms:.2f} ms ({found.ratio[who]:.1f}x)" for who, ms in found[0].items()),
+            )
+    answer: dict[str, Any] = {"threads": threads, "onnxruntime": ort_step.missing() or "1.19.2"}
+    answer["results"] = {
+        name: {phase: found._asdict() for phase, found in phases.items()} for name, phases in results.items()
+    }
     answer |= {"torch": torch.__version__, "compiler": run_tool(["gcc", "--version"], "asking").splitlines()[0]}
     answer |= {"processor": processor(), "command": f"python benchmarks/c_step.py --threads {threads}"}
     RESULT.write_text(json.dumps(answer, indent=1) + "\n")
@@ -73,8 +86,8 @@ def processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def compare(model: torch.nn.Module, x: torch.Tensor, n_last: int | None, threads: int) -> Times:
-    """Milliseconds of a step and of the forward pass, by who made it."""
+def compare(model: torch.nn.Module, x: torch.Tensor, n_last: int | None, threads: int) -> dict[str, Found]:
+    """A step, and the forward pass."""
     graph = without_dropout(capture(model, x))
     layers = graph.body if n_last is None else graph.body[-n_last:]
     sets = tuple(ChannelSet(layer.name, "in", tuple(range(layer.in_channels))) for layer in layers)
@@ -82,17 +95,17 @@ def compare(model: torch.nn.Module, x: torch.Tensor, n_last: int | None, threads
     trained = (*layers, graph.layer[graph.classifier])
     values = describe(model, lay_out(graph, plan, Accounting(accumulate=False)), "float32")
     parameters = {f(graph.weighted(layer.name)) for layer in trained for f in (weight_name, bias_name)}
-    runs: dict[str, Runs] = {"PyTorch": stock(model, x, parameters), "finetune": (finetune(model, x, plan),)}
-    if ort_step.missing() is None:
-        runs["ONNX Runtime"] = ort_step.steps(values, {layer.node for layer in trained}, x.numpy(), RATE, threads)
     with tempfile.TemporaryDirectory() as folder:
-        runs["C"] = exported(decide(values, plan), Path(folder), x.numpy(), threads)
+        runs: dict[str, Runs] = {"backend c": (finetune(model, x, plan),)}
+        runs["exported"] = exported(decide(values, plan), Path(folder), x.numpy(), threads)
+        runs["PyTorch"] = stock(model, x, parameters)
+        if ort_step.missing() is None:
+            runs["ONNX Runtime"] = ort_step.steps(values, {layer.node for layer in trained}, x.numpy(), RATE, threads)
         clock = process_time if threads == 1 else perf_counter
-        found = [
-            milliseconds({who: run[phase] for who, run in runs.items() if len(run) > phase}, clock)
-            for phase in range(2)
-        ]
-    return {"step": found[0], "forward": found[1]}
+        return {
+            phase: measure({who: run[number] for who, run in runs.items() if len(run) > number}, clock)
+            for number, phase in enumerate(("step", "forward"))
+        }
 
 
 def exported(program: Program, folder: Path, image: np.ndarray, threads: int) -> Runs:
@@ -106,14 +119,12 @@ def exported(program: Program, folder: Path, image: np.ndarray, threads: int) ->
 
 def finetune(model: torch.nn.Module, x: torch.Tensor, plan: UpdatePlan) -> Callable[[], object]:
     """A step of ``kilotune finetune --backend c``."""
-    stepper = CStepper(prepare(model, x, plan), Recipe(model="", data=""), torch.device("cpu"))
+    stepper = CStepper(
+        prepare(model, x, plan), Recipe(model="", data=""), torch.device("cpu"), looks=False, draws=False
+    )
     batch = x, torch.tensor([1])
 
-    def step() -> None:
-        stepper.gradient([batch])
-        stepper.update(RATE)
-
-    return step
+    return lambda: stepper.train([batch], RATE, lambda: None)
 
 
 def weight_name(op: Conv2d | Linear) -> str:
@@ -141,16 +152,18 @@ def stock(model: torch.nn.Module, x: torch.Tensor, trained: set[str | None]) -> 
     return step, forward
 
 
-def milliseconds(runs: dict[str, Callable[[], object]], clock: Callable[[], float]) -> dict[str, float]:
-    """Of one call of each, the best of ``ROUNDS`` averages over ``STEPS``."""
-    best = dict.fromkeys(runs, float("inf"))
+def measure(runs: dict[str, Callable[[], object]], clock: Callable[[], float]) -> Found:
+    """One call of each, in turn, ``ROUNDS`` times the average over ``STEPS``."""
+    times: dict[str, list[float]] = {who: [] for who in runs}
     for who, run in [*runs.items()] * (ROUNDS + 1):
         run()
         started = clock()
         for _ in range(STEPS):
             run()
-        best[who] = min(best[who], 1e3 * (clock() - started) / STEPS)
-    return best
+        times[who].append(1e3 * (clock() - started) / STEPS)
+    first = next(iter(times.values()))
+    ratios = {who: median(other / own for other, own in zip(each, first, strict=True)) for who, each in times.items()}
+    return Found({who: min(each) for who, each in times.items()}, ratios)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = (
     ROOT / "README.md",
     ROOT / "docs" / "guides" / "choose-a-policy.md",
+    ROOT / "docs" / "guides" / "export-to-firmware.md",
     ROOT / "docs" / "papers" / "all_methods.md",
     ROOT / "docs" / "papers" / "dgsu.md",
 )
@@ -69,6 +70,33 @@ def step_cost() -> str:
         ratios = " | ".join(f"{t['rows'][name]['ratio_to_dense']:.2f}" for t in tables)
         rows.append(f"| {name} | {ratios} | {row['kept_bytes']:,} B |")
     return "\n".join(rows)
+
+
+def c_step() -> str:
+    """A step of C beside those of others: milliseconds, and how many times as long as the first in the row."""
+    names = {
+        "backend c": "`finetune --backend c`",
+        "exported": "exported",
+        "PyTorch": "PyTorch",
+        "ONNX Runtime": "ONNX Runtime training 1.19.2",
+    }
+    results = _read("c_step")["results"]
+    lines = {
+        "all layers": results["dense"]["step"],
+        "the last 22 layers": results["last 22 layers"]["step"],
+        "nothing: forward": results["dense"]["forward"],
+    }
+    rows = [f"| trained | {' | '.join(names.values())} |", "|---|---|---|---|---|"]
+    rows += [f"| {name} | {' | '.join(_took(found, who) for who in names)} |" for name, found in lines.items()]
+    return "\n".join(rows)
+
+
+def _took(found: dict[str, dict[str, float]], who: str) -> str:
+    times = found["milliseconds"]
+    if who not in times:
+        return ""
+    again = "" if who == next(iter(times)) else f", {found['ratio'][who]:.1f} times"
+    return f"{times[who]:.1f} ms{again}"
 
 
 def emulated() -> str:
@@ -158,6 +186,7 @@ TABLES = {
     "main_job": main_job,
     "compare_methods": compare_methods,
     "step_cost": step_cost,
+    "c_step": c_step,
     "emulated": emulated,
     "every_method": every_method,
     "dgsu_system": dgsu_system,

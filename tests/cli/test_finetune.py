@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kilotune.deploy.trainer import CFineTuner
 from kilotune.train.record import read_record
 
 KEYS = {"run", "policy", "accuracy_before", "accuracy", "best_accuracy", "ledger", "seconds", "epochs"}
@@ -164,3 +165,25 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(folder):
     assert stderr.splitlines()[-1].startswith("kilotune: stopped in epoch ")
     assert stderr.splitlines()[-1].endswith("; go on with: kilotune resume long")
     assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("policy", ["random", "medyate"])
+def test_a_run_in_c_goes_on_in_c(kilotune, folder, monkeypatch, policy):
+    """To the bit, whether the C changes the weights or only computes gradients."""
+    tune = [*COMMON[: COMMON.index("--batch-size")], "--batch-size", "1", "--augment", "none", "--input", "1x8x8"]
+    tune += ["--policy", policy, "--epochs", "2", "--backend", "c"]
+    through = kilotune(*tune, "--out", "through", "--json").json
+    with monkeypatch.context() as patched:
+        epoch = CFineTuner._epoch
+
+        def break_off(self, index, *rest):
+            if index:
+                raise KeyboardInterrupt
+            epoch(self, index, *rest)
+
+        patched.setattr(CFineTuner, "_epoch", break_off)
+        assert kilotune(*tune, "--out", "broken").code == 130
+    assert read_record(Path("broken/run.json")).recipe.backend == "c"
+    resumed = kilotune("resume", "broken", "--json").json
+    assert [one["loss"] for one in resumed["epochs"]] == [one["loss"] for one in through["epochs"]]
+    assert Path("broken/weights.safetensors").read_bytes() == Path("through/weights.safetensors").read_bytes()

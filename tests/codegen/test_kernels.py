@@ -170,6 +170,26 @@ def test_trained_slices(kernels, kind, data):
     close(dx, torch.autograd.grad(whole, x, torch.tensor(p.dy, dtype=torch.float64))[0].numpy())
 
 
+@pytest.mark.parametrize("sizes", [(3, 5), (11, 8), (40, 19), (150, 101)])
+def test_a_weight_that_is_all_delta(kernels, other_kernels, sizes):
+    """Right, and the bits of a weight of zeros with a delta on it."""
+    c, o = sizes
+    p = Problem(c, o, (5, 9), (1, 1), (1, 1), (0,) * 4, (1, 1), 1, 0)
+    delta = np.ascontiguousarray(p.weight.reshape(o, c).T)
+    piece = make_slice(np.arange(c, dtype=np.uint16), delta, delta, delta)
+    y, dx, zeros = np.zeros(p.y.shape, np.float32), np.ones_like(p.x), np.zeros_like(p.weight)
+    kernels("kt_pointwise_slice", p.geometry, p.x, p.bias, piece, y)
+    kernels("kt_pointwise_slice_input_grad", p.geometry, p.dy, piece, dx, 1)
+    close(y, p.y.detach().numpy())
+    close(dx, p.gradients()[0] + 1)
+    for library in (kernels, other_kernels):
+        same, back = np.zeros_like(y), np.ones_like(dx)
+        library("kt_pointwise_f32", p.geometry, p.x, zeros, None, p.bias, piece, same)
+        library("kt_pointwise_input_grad_f32", p.geometry, p.dy, zeros, None, piece, back, 1)
+        np.testing.assert_array_equal(same, y)
+        np.testing.assert_array_equal(back, dx)
+
+
 def everything(kernels, p, kind, index):
     """Output, input gradient and weight gradient with some trained channels."""
     o, taps = p.op.weight_shape[0] // p.op.groups, p.op.weight_shape[2:]

@@ -15,22 +15,25 @@ from tests.oracles.networks import cut_to_patterns
 TOLERANCE = 1e-4
 
 
-def batches():
+def batches(size):
     draws = torch.Generator().manual_seed(0)
-    x, y = torch.randn(4, 5, 3, 16, 16, generator=draws), torch.randint(4, (4, 5), generator=draws)
-    return list(zip(x, y, strict=True))
+    x, y = torch.randn(20, 3, 16, 16, generator=draws), torch.randint(4, (20,), generator=draws)
+    return list(zip(x.split(size), y.split(size), strict=True))
 
 
-def tuned(kind, patterned=False, **fields):
+def make(kind, patterned=False, **fields):
     torch.manual_seed(0)
     model = SqueezeNet().eval()
     model = cut_to_patterns(model) if patterned else model
     model.head[3].p = 0.0
-    tuner = kind(
-        model, torch.zeros(1, 3, 16, 16), budget="64KiB", seed=1, lr=0.05, augment="none", device="cpu", **fields
-    )
-    record = tuner.fit(batches(), batches(), epochs=2, quiet=True)
-    return record, torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    fields = {"budget": "64KiB", "seed": 1, "lr": 0.05, "augment": "none", "device": "cpu"} | fields
+    return kind(model, torch.zeros(1, 3, 16, 16), **fields)
+
+
+def tuned(kind, size=5, **fields):
+    tuner = make(kind, **fields)
+    record = tuner.fit(batches(size), batches(5), epochs=2, quiet=True)
+    return record, torch.cat([p.detach().reshape(-1) for p in tuner.model.parameters()])
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,14 @@ def tuned(kind, patterned=False, **fields):
             "redraw": "step",
             "keep": {"depth.0": "filter:2", "down.0": "filter:2", "body.0": "filter:4"},
         },
+        {"policy": "random", "batch_size": 1, "size": 1},
+        {"policy": "random", "batch_size": 1, "size": 1, "redraw": 3},
+        {"policy": "medyate", "batch_size": 1, "size": 1},
+        {"policy": "full", "batch_size": 1, "size": 1, "budget": None},
+        {"policy": "full", "batch_size": 1, "size": 1, "budget": None, "patterned": True},
+        {"policy": "full", "batch_size": 1, "size": 1, "budget": None, "momentum": 0.5},
+        {"policy": "full", "budget": None},
+        {"policy": "random", "batch_size": 1, "size": 3},
     ],
     ids=str,
 )
@@ -76,7 +87,43 @@ def test_a_draw_compiles_nothing(runtime_objects, monkeypatch):
     assert len(linked) == 1
 
 
-def test_what_c_does_not_do_is_refused():
-    model = SqueezeNet()
-    with pytest.raises(RunError, match="has no dropout"):
-        CFineTuner(model, torch.zeros(1, 3, 16, 16), budget="64KiB", device="cpu")
+@pytest.mark.parametrize("fields", [{"precision": "bfloat16"}, {"accumulate": 2}], ids=str)
+def test_what_c_does_not_do_is_refused(fields):
+    with pytest.raises(RunError, match="trains in float32 on the CPU, without micro-batches"):
+        make(CFineTuner, **fields)
+
+
+def test_dropout_is_left_out_with_a_warning(caplog):
+    CFineTuner(SqueezeNet(), torch.zeros(1, 3, 16, 16), budget="64KiB", device="cpu")
+    assert "trains without dropout" in caplog.text
+
+
+def test_a_recipe_of_the_other_backend_is_refused():
+    with pytest.raises(RunError, match="CFineTuner has the backend 'c', the recipe says 'torch'"):
+        make(CFineTuner, backend="torch")
+
+
+def test_a_run_goes_on_as_if_it_had_never_stopped(runtime_objects, monkeypatch, tmp_path):
+    """With what was trained in C alone, image by image."""
+    monkeypatch.setattr(trainer, "_runtime_objects", lambda: tuple(runtime_objects))
+    fields = {"policy": "random", "batch_size": 1, "schedule": "constant", "warmup_epochs": 0}
+    through, first, second = (make(CFineTuner, **fields) for _ in range(3))
+    through.fit(batches(1), batches(5), epochs=2, quiet=True)
+    first.fit(batches(1), batches(5), epochs=1, out=tmp_path / "run", quiet=True)
+    second.resume(tmp_path / "run")
+    second.fit(batches(1), batches(5), epochs=2, quiet=True)
+    assert first.step.live  # It stopped while something was trained.
+    for name, tensor in through.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name]), name
+
+
+def test_only_steps_that_nobody_looks_at_are_in_c_alone(runtime_objects, monkeypatch):
+    monkeypatch.setattr(trainer, "_runtime_objects", lambda: tuple(runtime_objects))
+    steps = []
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda *rest, **named: steps.append(1))
+    counts = {}
+    for policy, size in [("random", 1), ("random", 2), ("medyate", 1)]:
+        steps.clear()
+        tuned(CFineTuner, size, policy=policy, batch_size=size)
+        counts[policy, size] = len(steps)
+    assert counts == {("random", 1): 0, ("random", 2): 20, ("medyate", 1): 40}

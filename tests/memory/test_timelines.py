@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kilotune.graph.backward import StepGraph
+from kilotune.graph.backward import StepGraph, all_inputs
 from kilotune.graph.capture import capture
 from kilotune.memory import timelines
 from kilotune.memory.accounting import Accounting
@@ -63,6 +63,23 @@ def test_pools_with_the_same_deepest_layer_share_it_and_equal_stacks_are_packed_
         arenas = [layout.arena for layout in layouts]
     assert packer.call_count == 2
     assert arenas[0] is arenas[2]
+
+
+def test_a_layer_that_is_always_whole_is_laid_out_as_the_classifier_is():
+    """Its input is read where it is, its weights stay beside the stack; nothing of it is in the pool."""
+    graph = captured_published("mcunet_in1")
+    layer = graph.body[-3]
+    layout = Layout.of(graph, (), (), False, Accounting(), whole=(layer.name,))
+    drawn = Layout.of(graph, (layer.name,), (), False, Accounting())
+    root = graph.root[graph.node[layer.node].inputs[0]]
+    (kept,) = [one for one in layout.timeline.buffers if one.name == layout.timeline.place[root]]
+    assert kept.last == layout.timeline.backward_at[layer.node]
+    assert layout.resident_bytes == 4 * 2 * layer.weight_elements
+    assert drawn.resident_bytes == 0
+    plan = UpdatePlan((all_inputs(graph, layer.name),), (), False)
+    whole, copied = layout.report(UpdatePlan((), (), False)), drawn.report(plan)
+    assert whole.total_bytes <= copied.total_bytes
+    assert whole.by_kind["whole"] + whole.by_kind["whole_gradient"] == layout.resident_bytes
 
 
 def test_a_worst_case_knows_its_floor_before_anything_is_packed():

@@ -4,9 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from kilotune.graph.node import Conv2d, FoldedNorm
-from kilotune.ops.slices import Slice, bias_name, folded, norm_scale, norm_shift
+from kilotune.ops.slices import LiveBias, LiveWeight, Slice, bias_name, folded, norm_scale, norm_shift
 from kilotune.update_plan import ChannelSet
 from tests.oracles.dense import FLOAT64_TOLERANCE, entries, relative_error
 from tests.oracles.networks import some_of
@@ -71,3 +72,31 @@ def test_bias_is_the_shift_of_the_norm_where_there_is_one():
     assert bias_name(conv(1, 3, 4, NORM, "b")) == "n.bias"
     assert bias_name(conv(1, 3, 4, FoldedNorm(None, None, "m", "v", 1e-5), "b")) == "b"
     assert bias_name(conv(1, 3, 4)) is None
+
+
+@pytest.mark.parametrize("with_norm", [False, True])
+def test_a_parameter_follows_what_was_done_to_the_folded_one(with_norm):
+    """Where nothing was done, or nothing can be, its bits stay."""
+    torch.manual_seed(0)
+    weight, shift = torch.randn(6, 5, 3, 2), torch.randn(6)
+    op = conv(1, 5, 6)
+    piece = Slice.of(op, ChannelSet("l", "in", (1, 3, 4)), {op.weight: weight})
+    norm = torch.tensor([0.5, -3.0, 0.0, 1e-3, 7.0, 0.1])
+    scale = piece.scale(norm, weight) if with_norm else None
+    live_weight = LiveWeight(piece, nn.Parameter(piece.cut(weight)), weight, weight.clone(), scale)
+    live_bias = LiveBias(
+        nn.Parameter(shift.clone()), shift, shift.clone(), torch.full((6,), 100.0), norm if with_norm else None
+    )
+    for live in (live_weight, live_bias):
+        before, ours = live.parameter.detach().clone(), live.fold().clone()
+        live.unfold(ours)
+        assert torch.equal(live.parameter, before)
+        step = torch.zeros_like(ours)
+        step.flatten()[::2] = 0.25
+        moving = (
+            torch.ones_like(ours) if not with_norm else torch.ones_like(ours) * (scale if live is live_weight else norm)
+        )
+        live.unfold(ours + step * moving)
+        moved = step * (moving != 0)
+        torch.testing.assert_close(live.parameter.detach(), before + moved, rtol=0, atol=1e-4)
+        assert torch.equal(live.parameter[moved == 0], before[moved == 0])

@@ -61,7 +61,7 @@ def finetune(
     """
     use_threads(threads)
     folder = out or Path("runs") / _folder_name(model, data, policy, seed)
-    emit_summary(folder, _carry_out(_recipe(context.params), folder, backend), as_json)
+    emit_summary(folder, _carry_out(_recipe(context.params), folder), as_json)
 
 
 def _recipe(given: dict[str, Any]) -> "Recipe":
@@ -75,10 +75,9 @@ def _recipe(given: dict[str, Any]) -> "Recipe":
     return Recipe.of(**fields | chosen | {"keep": options.parse_keep(given["keep"])})
 
 
-def _carry_out(recipe: "Recipe", folder: Path, backend: str) -> "Record":
-    from kilotune.deploy.trainer import CFineTuner
+def _carry_out(recipe: "Recipe", folder: Path) -> "Record":
+    from kilotune.deploy.trainer import TUNERS
     from kilotune.train import run
-    from kilotune.train.loop import FineTuner
 
     _refuse_overwriting(folder)
     dataset = None
@@ -88,8 +87,7 @@ def _carry_out(recipe: "Recipe", folder: Path, backend: str) -> "Record":
         # The images of a folder are read at the size of the input, which is known only now.
         dataset = None if _is_folder(recipe) else dataset
     with log_on_stderr():
-        tuner_class = {"torch": FineTuner, "c": CFineTuner}[backend]
-        return run.finetune(recipe, folder, dataset=dataset, tuner_class=tuner_class)
+        return run.finetune(recipe, folder, dataset=dataset, tuners=TUNERS)
 
 
 def _is_folder(recipe: "Recipe") -> bool:

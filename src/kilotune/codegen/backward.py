@@ -9,6 +9,7 @@ from kilotune.codegen.forward import (
     averaged,
     broadcast,
     concatenated,
+    is_all_delta,
     is_pointwise,
     linear_shape,
     moved,
@@ -62,7 +63,11 @@ def _is_passed_on(node: Node, arrival: Arrival, arriving: str) -> bool:
 
 
 def _conv2d(v: Values, node: Node, dy: Argument, to: Target) -> Calls:
-    geometry, piece, weight = v.convolution(node), v.slice(node), v.weight(node)
+    geometry, piece = v.convolution(node), v.slice(node)
+    if piece is not None and is_all_delta(v, node):
+        yield Call("kt_pointwise_slice_input_grad", (geometry, dy, piece, to.at, to.add))
+        return
+    weight = v.weight(node)
     if is_depthwise(node):
         ring = v.scratch(f"{node.name}.gradient.ring")
         arguments = (geometry, dy, *weight, piece or NOTHING, to.at, ring, to.add)

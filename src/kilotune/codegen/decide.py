@@ -100,7 +100,7 @@ class _Decision:
                 f"a draw needs {drawing.scratch_bytes:,} B of scratch, the arena has {lowest:,} B beside what stays"
             )
         at_once = region.layout.accounting.layer_gradients
-        whole = [layer for layer in self.tables.sliced[len(region.pool) :] if at_once]
+        whole = region.whole if at_once else ()
         return Draws(
             drawing,
             Place(region.top),
@@ -109,7 +109,7 @@ class _Decision:
             tuple(self._initial_weights()),
             4 * sum(layer.weight_elements for layer in region.pool),
             self.tables.below_its_bias(whole[0]) if whole else None,
-            len(self.tables.sliced) > len(region.pool),
+            bool(region.whole),
         )
 
     def _initial_weights(self) -> Iterator[Line]:

@@ -71,7 +71,7 @@ def _scratch(v: Values, node: Node) -> tuple[Argument, Argument]:
     region, layer, way = v.region, v.layer_of[node.name], _way(v, node)
     number, means, working = v.slice_number(node), filter_means(way, layer), filter_working(way, layer)
     assert number is not None
-    if number == len(region.pool):
+    if v.is_whole(node):
         at = region.buffer(f"{node.name}.compressed.reading")
         return at, Place(at.offset + 4 * means)
     field = "kept" if region.accumulate else "gradient"

@@ -27,10 +27,18 @@ def is_pointwise(node: Node) -> bool:
     return op.stride == (1, 1) and not any(op.padding)
 
 
+def is_all_delta(v: Values, node: Node) -> bool:
+    """Whether a pointwise convolution has no weight but its trained slice."""
+    return v.given and v.is_whole(node) and is_pointwise(node) and not v.patterns(node)
+
+
 def _conv2d(v: Values, node: Node, keeping: bool) -> Calls:
     x, y, geometry, piece = v.value(node.inputs[0]), v.value(node.name), v.convolution(node), v.slice(node)
     if keeping and piece is not None and v.keeps_input(node):
         yield keep_input(v, node, piece)
+    if piece is not None and is_all_delta(v, node):
+        yield Call("kt_pointwise_slice", (geometry, x, v.bias(node), piece, y))
+        return
     arguments = (geometry, x, *v.weight(node), v.bias(node), piece or NOTHING, y)
     if is_depthwise(node):
         yield Call(f"kt_depthwise_{v.suffix(node)}", (*arguments, v.scratch(f"{node.name}.ring")))

@@ -70,7 +70,7 @@ def _restored(restore: Callable[[Values, Node, Argument], Call]) -> Callable[...
 def _top(v: Values, node: Node, number: int) -> Argument:
     """What the scratch lies below: the stack of kept channels and passing gradients; of the classifier, its buffer ends there."""
     region, layer = v.region, v.layer_of[node.name]
-    if number == len(region.pool):
+    if v.is_whole(node):
         at = region.buffer(f"{node.name}.compressed.reading")
         return Place(at.offset + 4 * tile(layer) * positions(v, node))
     if region.accumulate or region.gradient_is_whole(node.name):

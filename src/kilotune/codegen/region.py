@@ -95,6 +95,11 @@ class Region:
         return Place(self.nbytes - self.state_bytes)
 
     @cached_property
+    def whole(self) -> tuple[Layer, ...]:
+        """Layers that every draw trains whole, the classifier among them."""
+        return tuple(layer for layer in self.layout.graph.layers if f"{layer.name}.weight" in self.trained)
+
+    @cached_property
     def trained(self) -> dict[str, Trained]:
         """What every draw trains, by ``layer.bias`` and ``layer.weight``: all values, then gradients, then velocities."""
         sizes = dict(self._trained_sizes())

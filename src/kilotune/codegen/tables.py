@@ -20,10 +20,8 @@ class Tables:
 
     @property
     def sliced(self) -> list[Layer]:
-        """Layers of the tables: the pool, and the classifier if it is trained."""
-        graph = self.v.graph
-        whole = [layer for layer in graph.layers if f"{layer.name}.weight" in self.region.trained]
-        return [*self.region.pool, *whole]
+        """Layers of the tables: the pool, and what is trained whole."""
+        return [*self.region.pool, *self.region.whole]
 
     def lowest(self) -> int:
         """First byte of what stays from step to step; of the largest draw, if there are others."""
@@ -61,20 +59,20 @@ class Tables:
             indices = chosen.get(layer.name, ())
             index = self._index(number, indices)
             yield index, Place(at.delta), Place(at.gradient), velocity, Place(at.kept), len(indices)
-        for layer in self.sliced[len(places) :]:
+        for number, layer in enumerate(region.whole, start=len(places)):
             whole, node = region.trained[f"{layer.name}.weight"], self.v.graph.node[layer.node]
             at_once = region.layout.accounting.layer_gradients
-            passing = whole.gradient or (self._classifier_gradient(layer, places) if at_once else NOTHING)
+            passing = whole.gradient or (self._passing_gradient(layer, places) if at_once else NOTHING)
             own = [name for form in ("again", "compressed") if region.has(name := f"{node.name}.{form}")]
             kept = Place(region.buffer(own[0]).offset) if own else self.v.value(node.inputs[0])
-            index = self._index(len(places), tuple(range(layer.in_channels)))
+            index = self._index(number, tuple(range(layer.in_channels)))
             yield index, whole.value, passing, whole.velocity or NOTHING, kept, layer.in_channels
 
     def below_its_bias(self, layer: Layer) -> Place | Below:
-        """Where the gradient of a classifier lies that does not stay, below that of its bias."""
+        """Where the gradient of a whole layer lies that does not stay, below that of its bias."""
         return self.region.passing(layer.node, layer.weight_elements + layer.has_bias * layer.out_channels)
 
-    def _classifier_gradient(self, layer: Layer, places: list[SlicePlace]) -> Place:
+    def _passing_gradient(self, layer: Layer, places: list[SlicePlace]) -> Place:
         """The same, where draws do not change it."""
         at = self.below_its_bias(layer)
         return at if isinstance(at, Place) else Place(getattr(places[at.slice], at.field) - 4 * at.elements)

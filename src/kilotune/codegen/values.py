@@ -24,7 +24,8 @@ class Values:
 
     folded: weights by node; tensors: parameters used as values, by node. drawing: of a policy that draws on the device.
     pixels: (c or 1, 256) the number that a byte of the image stands for, where the image is bytes.
-    seed: of what rounds at random.
+    seed: of what rounds at random. given: whether weights come from outside; deltas of layers that are trained whole are then all
+    there is of theirs.
     """
 
     region: Region
@@ -34,6 +35,7 @@ class Values:
     drawing: Drawing | None = None
     pixels: np.ndarray = field(default_factory=lambda: np.arange(256, dtype=np.float32)[None])
     seed: int = 0
+    given: bool = False
     constants: dict[str, Constant] = field(default_factory=dict)
     structs: dict[str, Struct] = field(default_factory=dict)
 
@@ -184,11 +186,13 @@ class Values:
         return self.struct("kt_pool", f"pool{self.number[node.name]}", c, h, w, oh, ow, *window)
 
     def slice_number(self, node: Node) -> int | None:
-        """Row of the layer in the tables of slices; the classifier, trained whole, comes behind the pool."""
-        names = [layer.node for layer in self.region.pool]
-        if node.name in names:
-            return names.index(node.name)
-        return len(names) if node.name in self.layer_of and f"{node.layer}.weight" in self.region.trained else None
+        """Row of the layer in the tables of slices; what is trained whole comes behind the pool."""
+        names = [layer.node for layer in (*self.region.pool, *self.region.whole)]
+        return names.index(node.name) if node.name in names else None
+
+    def is_whole(self, node: Node) -> bool:
+        """Whether every draw trains the whole weight, as of the classifier."""
+        return node.name in [layer.node for layer in self.region.whole]
 
     def slice(self, node: Node) -> Argument | None:
         """The trained input channels of a layer, None where none of its weight is ever trained."""
@@ -204,8 +208,7 @@ class Values:
 
     def keeps_input(self, node: Node) -> bool:
         """Whether the forward pass hands what a trained layer reads to the backward pass, as a copy."""
-        whole = self.slice_number(node) == len(self.region.pool)
-        return self.way(node) is not None or not (whole or node.name in self.made_again)
+        return self.way(node) is not None or not (self.is_whole(node) or node.name in self.made_again)
 
     def way(self, node: Node) -> Way | None:
         """How a layer keeps its input compressed, None where it does not."""

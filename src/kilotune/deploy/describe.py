@@ -1,6 +1,7 @@
 """A torch model as what ``codegen`` takes: a network without dropout, and its folded weights as arrays."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -22,15 +23,25 @@ from kilotune.ops.slices import bias_name, folded, norm_scale, norm_shift
 from kilotune.update_plan import UpdatePlan
 
 
-def lay_out(graph: Graph, plan: UpdatePlan, accounting: Accounting, total_bytes: int | None = None) -> Region:
-    """The arena in which ``plan``, or any draw from its pool, runs. total_bytes: of the worst draw, if it is not this one."""
+def lay_out(
+    graph: Graph,
+    plan: UpdatePlan,
+    accounting: Accounting,
+    total_bytes: int | None = None,
+    whole: tuple[str, ...] = (),
+) -> Region:
+    """The arena in which ``plan``, or any draw from its pool, runs.
+
+    total_bytes: of the worst draw, if it is not this one. whole: layers of which every draw trains all input channels; these are
+    read where they are, no copy is kept.
+    """
     pool = plan.pool or tuple(chosen.layer for chosen in plan.channels)
-    layers = tuple(layer for layer in graph.layers if layer.name in set(pool))
-    layout = Layout.of(
-        graph, tuple(layer.name for layer in layers), plan.biases, plan.classifier, accounting, plan.keeps
-    )
+    layers = tuple(layer for layer in graph.layers if layer.name in set(pool) - set(whole))
+    names = tuple(layer.name for layer in layers)
+    layout = Layout.of(graph, names, plan.biases, plan.classifier, accounting, plan.keeps, whole=whole)
     if total_bytes is None:
-        total_bytes = layout.report(plan).total_bytes
+        drawn = tuple(one for one in plan.channels if one.layer not in whole)
+        total_bytes = layout.report(replace(plan, channels=drawn, pool=())).total_bytes
     neurons = [one.layer for one in plan.channels if not graph.find_layer(one.layer).keeps_channels(one.axis)]
     return Region(layout, layers, total_bytes, plan.state_bytes, frozenset(neurons))
 
@@ -43,9 +54,10 @@ def describe(
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
     seed: int = 0,
+    given: bool = False,
 ) -> Values:
-    """Everything that calls are written from; mean, std: of the normalisation of pixels, where the image is bytes; seed: of what
-    rounds at random.
+    """Everything that calls are written from; mean, std: of the normalisation of pixels, where the image is bytes; seed, given:
+    as ``Values`` has them.
 
     Raises ExportError for a weight that the number format cannot hold.
     """
@@ -57,7 +69,7 @@ def describe(
         if isinstance(node.op, ops.Conv2d | ops.Linear | ops.BatchNorm | ops.LayerNorm)
     }
     values = {name: _array(value) for name, value in _constants(graph, tensors).items() if value.is_floating_point()}
-    return Values(region, weights, values, dtype, drawing, pixel_values(mean, std), seed)
+    return Values(region, weights, values, dtype, drawing, pixel_values(mean, std), seed, given)
 
 
 def pixel_values(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:

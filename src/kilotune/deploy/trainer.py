@@ -1,68 +1,109 @@
 """The C library as a trainer on the CPU: it computes losses and gradients, PyTorch's optimiser and everything around stay."""
 
+import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from kilotune.codegen.decide import decide, without_dropout
 from kilotune.codegen.host import HostProject, compile_objects, link
-from kilotune.codegen.numbers import at_places
 from kilotune.codegen.project import RUNTIME, write_sources
 from kilotune.deploy.describe import describe, lay_out
 from kilotune.errors import RunError
+from kilotune.graph.backward import all_inputs
 from kilotune.graph.node import Dropout
 from kilotune.memory.accounting import Accounting
 from kilotune.ops.prepare import Step
 from kilotune.ops.slices import LiveWeight
 from kilotune.train.loop import FineTuner
+from kilotune.train.optim import ledger_name
 from kilotune.train.recipe import Recipe
+from kilotune.train.run import Tuners
 from kilotune.train.stepping import Batch, Stepper
-from kilotune.update_plan import ChannelSet, UpdatePlan
+from kilotune.update_plan import UpdatePlan
+
+logger = logging.getLogger(__name__)
 
 
 class CFineTuner(FineTuner):
-    """A FineTuner whose losses and gradients come from the exported C, one image after another.
+    """A FineTuner whose losses and gradients come from the exported C, one image after another, and without dropout.
 
-    Raises RunError for what the C cannot do: other devices and number formats, dropout.
+    Raises RunError for what the C cannot do: other devices and number formats.
     """
+
+    backend = "c"
 
     def _prepare(self) -> None:
         super()._prepare()
-        if self.recipe.precision != "float32" or self.device.type != "cpu" or self.recipe.accumulate != 1:
+        recipe = self.recipe
+        if recipe.precision != "float32" or self.device.type != "cpu" or recipe.accumulate != 1:
             raise RunError("--backend c trains in float32 on the CPU, without micro-batches; leave the backend out")
         if any(isinstance(node.op, Dropout) and node.op.p for node in self.graph.nodes):
-            raise RunError("--backend c has no dropout; leave the backend out, or set its probability to 0")
-        self._stepper = CStepper(self.step, self.recipe, self.device)
+            logger.warning("--backend c trains without dropout, as a device does")
+        looks, draws = self.selection.observes == "norms", self.selection.draws_again
+        self._stepper = CStepper(self.step, recipe, self.device, looks, draws)
+
+
+TUNERS: Tuners = {tuner.backend: tuner for tuner in (FineTuner, CFineTuner)}
 
 
 class CStepper(Stepper):
     """A Stepper that lets a C project compute the gradient.
 
     The project is compiled for the layers that draws may train, as the weights of PyTorch's program, which are brought to it
-    before each step. A draw only says which channels are trained.
+    before each step. A draw only says which channels are trained; layers that are trained whole, where nothing is drawn again
+    (draws), are the C's own. looks: whether somebody looks at gradients; where nobody does, a step of plain SGD on one image is
+    all in C, and ``settle`` brings what was trained back.
     """
 
-    def __init__(self, step: torch.nn.Module, recipe: Recipe, device: torch.device):
+    def __init__(
+        self, step: torch.nn.Module, recipe: Recipe, device: torch.device, looks: bool = True, draws: bool = True
+    ):
         super().__init__(step, recipe, device)
         assert isinstance(step, Step)
         self._c_step: Step = step
         self._seed = recipe.seed
+        self._draws = draws
         self._plan: UpdatePlan | None = None
         self._layout: tuple[object, ...] | None = None
+        self._at_once = not looks and ledger_name(recipe) == "sgd" and not recipe.weight_decay
+        self._is_ahead = False
+
+    def train(self, micro_batches: Sequence[Batch], learning_rate: float, look: Callable[[], None]) -> torch.Tensor:
+        """One step; the loss."""
+        images = _images(micro_batches)
+        self._at_once = self._at_once and len(images) == 1
+        if not self._at_once:
+            return super().train(micro_batches, learning_rate, look)
+        self._prepare(accumulate=False)
+        if not self._is_ahead:
+            self._bring_values()
+            self._is_ahead = True
+        self._project.set_learning_rate(learning_rate)
+        loss = self._project.train_step(*images[0])
+        look()
+        return torch.tensor(loss)
+
+    def settle(self) -> None:
+        """Bring what the C trained to PyTorch's parameters."""
+        if self._is_ahead:
+            for live, ours in self._values:
+                live.unfold(ours)
+        self._is_ahead = False
 
     def gradient(self, micro_batches: Sequence[Batch]) -> torch.Tensor:
         """Leave the gradient of the mean loss over all images in ``.grad``, where the C summed it; that loss."""
-        if self._plan is not self._c_step.plan:
-            self._prepare(self._c_step.plan)
-        for live, ours in self._values:
-            live.fold(ours)
+        self.settle()
+        self._prepare(accumulate=True)
+        self._bring_values()
         summed = [ours for _, ours in self._gradients]
         torch._foreach_zero_(summed)
-        images = [pair for x, y in micro_batches for pair in zip(x.numpy(force=True), y.tolist(), strict=True)]
+        images = _images(micro_batches)
         losses = [self._project.train_step(image, label) for image, label in images]
         if len(images) > 1:
             torch._foreach_div_(summed, len(images))
@@ -70,28 +111,33 @@ class CStepper(Stepper):
             parameter.grad = ours
         return torch.tensor(losses).mean()
 
-    def _prepare(self, plan: UpdatePlan) -> None:
-        """Have the present plan trained, compiling where its layers are others than before."""
+    def _prepare(self, accumulate: bool) -> None:
+        """Have the present plan trained, compiling where its layers are others than before, or gradients are summed anew."""
+        plan = self._c_step.plan
+        pool = plan.pool or tuple(one.layer for one in plan.channels)
+        layout = (pool, plan.biases, plan.classifier, plan.keeps, accumulate)
+        if plan is self._plan and layout == self._layout:
+            return
         neurons = [one.layer for one in plan.channels if one.axis == "out"]
         if neurons:
             raise RunError(
                 f"--backend c trains input channels, not output neurons ({', '.join(neurons)}); leave it out"
             )
-        pool = plan.pool or tuple(one.layer for one in plan.channels)
-        layout = (pool, plan.biases, plan.classifier, plan.keeps)
         if layout != self._layout:
-            self._build(plan, pool)
+            self._build(plan, pool, accumulate)
         self._plan, self._layout = plan, layout
         self._draw(plan)
 
-    def _build(self, plan: UpdatePlan, pool: tuple[str, ...]) -> None:
+    def _build(self, plan: UpdatePlan, pool: tuple[str, ...], accumulate: bool) -> None:
         """Compile a project with room for all channels of the pool."""
         step = self._c_step
         graph = without_dropout(step.graph)
-        whole = tuple(ChannelSet(name, "in", tuple(range(graph.layer[name].in_channels))) for name in pool)
-        self._region = lay_out(graph, replace(plan, channels=whole), Accounting(tiled=True))
-        values = describe(step.sync(), self._region, "float32", seed=self._seed)
-        self._program = decide(values, replace(plan, channels=whole))
+        largest = replace(plan, channels=tuple(all_inputs(graph, name) for name in pool))
+        self._region = lay_out(
+            graph, largest, Accounting(tiled=True, accumulate=accumulate), whole=self._always_whole(plan, largest)
+        )
+        values = describe(step.sync(), self._region, "float32", seed=self._seed, given=True)
+        self._program = decide(values, largest)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder)
             write_sources(self._program, path / "c", graph.model, "host", 0.0, is_fixed=False)
@@ -102,13 +148,20 @@ class CStepper(Stepper):
             self._project = HostProject(library, program.image_elements, program.classes, constants=program.constants)
         self._arena = torch.from_numpy(self._project.view("kt_arena", program.arena_bytes // 4))
         self._weights = {
-            node: torch.from_numpy(self._project.view(f"weight{values.number[node]}", stored.size))
-            for node, folded in values.folded.items()
-            for stored in [at_places(folded.weight, folded.places)]
+            node: torch.from_numpy(self._project.view(name, values.constants[name].values.size))
+            for node in values.folded
+            if (name := f"weight{values.number[node]}") in values.constants
         }
         self._places = {
             node: torch.from_numpy(folded.places) for node, folded in values.folded.items() if folded.places is not None
         }
+
+    def _always_whole(self, plan: UpdatePlan, largest: UpdatePlan) -> tuple[str, ...]:
+        """Layers of which every draw trains everything, and which keep their input as it is."""
+        if self._draws:
+            return ()
+        kept = {keep.layer for keep in plan.keeps}
+        return tuple(one.layer for one in plan.channels if one in largest.channels and one.layer not in kept)
 
     def _draw(self, plan: UpdatePlan) -> None:
         """Where the trained channels lie now: whole in their deltas, and zero in the weights that deltas are added to."""
@@ -116,21 +169,27 @@ class CStepper(Stepper):
         chosen = {one.layer: one.indices for one in plan.channels}
         indices, places = [chosen.get(layer.name, ()) for layer in region.pool], region.places(plan.channels)
         self._project.train(indices, places)
-        drawn = {
-            f"{layer.name}.weight": (at.delta, at.gradient)
-            for layer, one, at in zip(region.pool, indices, places, strict=True)
-            if one
-        }
-        always = {
-            name: (item.value.offset, item.gradient.offset) for name, item in region.trained.items() if item.gradient
-        }
-        at = drawn | always
-        self._gradients = [(parameter, self._floats(at[name][1], parameter)) for name, parameter in step.live.items()]
+        names = [f"{layer.name}.weight" for layer in region.pool]
+        always = region.trained.items()
+        values = {name: at.delta for name, at in zip(names, places, strict=True)}
+        values |= {name: item.value.offset for name, item in always}
+        gradients = {name: at.gradient for name, at in zip(names, places, strict=True)}
+        gradients |= {name: item.gradient.offset for name, item in always if item.gradient}
+        self._gradients = [
+            (parameter, self._floats(gradients[name], parameter))
+            for name, parameter in step.live.items()
+            if region.accumulate
+        ]
         lives = {id(live.parameter): live for live in step.program.live}
         self._values = [
-            (lives[id(parameter)], self._floats(at[name][0], parameter)) for name, parameter in step.live.items()
+            (lives[id(parameter)], self._floats(values[name], parameter)) for name, parameter in step.live.items()
         ]
         self._bring_weights()
+
+    def _bring_values(self) -> None:
+        """What PyTorch's parameters are now."""
+        for live, ours in self._values:
+            live.fold(ours)
 
     def _bring_weights(self) -> None:
         """The weights that PyTorch's program runs with, zero where they are trained."""
@@ -141,7 +200,7 @@ class CStepper(Stepper):
             for live, _ in self._values
             if isinstance(live, LiveWeight)
         }
-        for node in {layer.node for layer in self._region.pool} | trained.keys():
+        for node in ({layer.node for layer in self._region.pool} | trained.keys()) & self._weights.keys():
             weight = step._weights[node].weight
             assert weight is not None
             if node in trained:
@@ -155,6 +214,11 @@ class CStepper(Stepper):
 
     def _floats(self, offset: int, like: torch.Tensor) -> torch.Tensor:
         return self._arena[offset // 4 : offset // 4 + like.numel()].view_as(like)
+
+
+def _images(micro_batches: Sequence[Batch]) -> list[tuple[np.ndarray, int]]:
+    """One after the other, with their labels."""
+    return [pair for x, y in micro_batches for pair in zip(x.numpy(force=True), y.tolist(), strict=True)]
 
 
 @cache

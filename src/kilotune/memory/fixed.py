@@ -1,4 +1,4 @@
-"""What is trained in every draw, biases and the classifier: the bytes that stay, and those that pass."""
+"""What is trained in every draw, biases, the classifier, layers as whole as it: the bytes that stay, and those that pass."""
 
 from kilotune.graph.backward import BackwardStep, StepGraph
 from kilotune.graph.node import Graph
@@ -6,7 +6,7 @@ from kilotune.memory.accounting import Accounting
 
 
 def fixed_elements(graph: Graph, step: BackwardStep) -> int:
-    """Numbers trained at a step in every draw: a bias, the classifier's weight."""
+    """Numbers trained at a step in every draw: a bias, a whole weight."""
     if not step.bias and step.channels is None:
         return 0
     layer = graph.layer[step.node.layer]
@@ -14,17 +14,16 @@ def fixed_elements(graph: Graph, step: BackwardStep) -> int:
 
 
 def resident_kinds(graph: Graph, step_graph: StepGraph, accounting: Accounting) -> dict[str, int]:
-    """Bytes that stay in RAM in every draw: biases, the classifier and the way it keeps its input, the program's own."""
+    """Bytes that stay in RAM in every draw: biases, whole layers, the classifier and the way it keeps its input, the program's
+    own."""
     elements = {"bias": 0, "classifier": 0}
     for step in step_graph.steps:
-        kind = "classifier" if step.node.layer == graph.classifier else "bias"
-        elements[kind] += fixed_elements(graph, step)
-    return {
-        "program": accounting.program_bytes,
-        **trained_kinds("bias", elements["bias"], accounting),
-        **trained_kinds("classifier", elements["classifier"], accounting),
-        "keeping": _classifier_state(step_graph, accounting),
-    }
+        kind = "bias" if step.channels is None else "classifier" if step.node.layer == graph.classifier else "whole"
+        elements[kind] = elements.get(kind, 0) + fixed_elements(graph, step)
+    kinds = {"program": accounting.program_bytes}
+    for kind, number in elements.items():
+        kinds |= trained_kinds(kind, number, accounting)
+    return kinds | {"keeping": _classifier_state(step_graph, accounting)}
 
 
 def _classifier_state(step_graph: StepGraph, accounting: Accounting) -> int:

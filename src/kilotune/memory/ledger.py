@@ -65,7 +65,8 @@ def ledger(graph: Graph, plan: UpdatePlan, batch: int = 1, accounting: Accountin
 @dataclass(frozen=True)
 class Layout:
     """The step of a network in which any channels of ``pool`` may be trained: fixed buffers packed from the bottom,
-    kept channels as a stack from the top, everything that stays all along beside them."""
+    kept channels as a stack from the top, everything that stays all along beside them, layers among it that each draw trains
+    whole."""
 
     graph: Graph
     accounting: Accounting
@@ -83,12 +84,14 @@ class Layout:
         accounting: Accounting,
         keeps: tuple[Keep, ...] = (),
         timelines: Timelines | None = None,
+        whole: tuple[str, ...] = (),
     ) -> "Layout":
         """Lay out the step for every draw from the layers ``pool``, whose inputs are kept as ``keeps`` says.
 
-        timelines: those of ``graph`` under ``accounting`` that other layouts have made; None: made here.
+        timelines: those of ``graph`` under ``accounting`` that other layouts have made; None: made here. whole: layers of
+        which every draw trains all channels, as of the classifier; they stand beside the pool.
         """
-        sheet = (timelines or Timelines(graph, accounting)).of(pool, biases, classifier, keeps)
+        sheet = (timelines or Timelines(graph, accounting)).of(pool, biases, classifier, keeps, whole)
         return cls(graph, accounting, sheet, pool, ways_of(keeps))
 
     @classmethod

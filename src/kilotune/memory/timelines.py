@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kilotune.graph.backward import StepGraph
+from kilotune.graph.backward import StepGraph, all_inputs
 from kilotune.graph.keeping import ways_of
 from kilotune.graph.node import Graph
 from kilotune.memory.accounting import Accounting
@@ -41,13 +41,14 @@ class Sheet:
 
 
 class _Key(NamedTuple):
-    """What a timeline depends on. starts: layers that gradients reach first. whole: blocks that cannot be streamed."""
+    """What a timeline depends on. starts: layers that gradients reach first. plain: blocks that cannot be streamed."""
 
     starts: tuple[str, ...]
     biases: tuple[str, ...]
     classifier: bool
+    whole: tuple[str, ...]
     always: tuple[Keep, ...]
-    whole: tuple[int, ...]
+    plain: tuple[int, ...]
 
 
 @dataclass
@@ -59,14 +60,25 @@ class Timelines:
     _sheets: dict[_Key, Sheet] = field(default_factory=dict)
 
     def of(
-        self, pool: tuple[str, ...], biases: tuple[str, ...], classifier: bool, keeps: tuple[Keep, ...] = ()
+        self,
+        pool: tuple[str, ...],
+        biases: tuple[str, ...],
+        classifier: bool,
+        keeps: tuple[Keep, ...] = (),
+        whole: tuple[str, ...] = (),
     ) -> Sheet:
-        """The step in which any channels of ``pool`` may be trained. Raises PlanError as ``StepGraph.of`` does."""
+        """The step in which any channels of ``pool`` may be trained, and all of ``whole`` are.
+
+        Raises PlanError as ``StepGraph.of`` does.
+        """
         always = tuple(keep for keep in keeps if keep.layer == self.graph.classifier)
-        starts = self._starts(set(pool), {*biases, *([self.graph.classifier] if classifier else [])})
-        key = _Key(starts, biases, classifier, always, self._whole({keep.layer for keep in keeps}))
+        starts = self._starts(set(pool), {*biases, *whole, *([self.graph.classifier] if classifier else [])})
+        key = _Key(starts, biases, classifier, whole, always, self._plain({keep.layer for keep in keeps}))
         if key not in self._sheets:
-            step_graph = StepGraph.of(self.graph, UpdatePlan((), biases, classifier, keeps=always), through=starts)
+            channels = tuple(all_inputs(self.graph, name) for name in whole)
+            step_graph = StepGraph.of(
+                self.graph, UpdatePlan(channels, biases, classifier, keeps=always), through=starts
+            )
             timeline = self._timeline(step_graph, keeps)
             self._sheets[key] = Sheet(timeline, resident_kinds(self.graph, step_graph, self.accounting))
         return self._sheets[key]
@@ -95,7 +107,7 @@ class Timelines:
     def _blocks(self) -> tuple[Block, ...]:
         return find_blocks(self.graph) if self.accounting.streamed else ()
 
-    def _whole(self, compressed: set[str]) -> tuple[int, ...]:
+    def _plain(self, compressed: set[str]) -> tuple[int, ...]:
         """Numbers of the blocks in which a layer keeps its input in a way of its own."""
         return tuple(
             number for number, block in enumerate(self._blocks) if compressed & {node.layer for node in block.nodes}

@@ -146,6 +146,10 @@ class LiveWeight:
             return torch.mul(piece, self.scale, out=out)
         return piece if out is None else out.copy_(piece)
 
+    def unfold(self, piece: Tensor) -> None:
+        """Change the parameter as the slice ``piece``, which ``fold`` made, was changed since then."""
+        _follow(self.parameter, piece - self.fold().to(piece.dtype), self.scale)
+
     def refresh(self) -> None:
         """Write the parameter into the folded weight that the forward pass reads."""
         self.slice.write(self.running, self.fold().to(self.running.dtype))
@@ -176,6 +180,10 @@ class LiveBias:
             return torch.add(value, self.offset, out=out)
         return value if out is None else out.copy_(value)
 
+    def unfold(self, value: Tensor) -> None:
+        """Change the parameter as the bias ``value``, which ``fold`` made, was changed since then."""
+        _follow(self.parameter, value - self.fold().to(value.dtype), self.scale)
+
     def refresh(self) -> None:
         """Write the parameter into the folded bias that the forward pass reads."""
         self.running.copy_(self.fold())
@@ -183,3 +191,9 @@ class LiveBias:
     def commit(self) -> None:
         """Write the parameter into the model's own tensor."""
         self.base.copy_(self.parameter.detach())
+
+
+def _follow(parameter: nn.Parameter, moved: Tensor, scale: Tensor | None) -> None:
+    """Add to a parameter what moved the folded one; where nothing did, a scale of 0 among it, its bits stay."""
+    step = moved if scale is None else torch.where(moved == 0, moved, moved / scale)
+    parameter.detach().add_(step)

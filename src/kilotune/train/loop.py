@@ -5,7 +5,7 @@ from contextlib import ExitStack, nullcontext, suppress
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -27,11 +27,11 @@ from kilotune.train.interrupt import Interrupt
 from kilotune.train.keeping import calibrate, factor_tensors, restore_factors, take_capped
 from kilotune.train.observer import OBSERVERS
 from kilotune.train.progress import Progress
-from kilotune.train.recipe import Recipe
+from kilotune.train.recipe import Backend, Recipe
 from kilotune.train.record import EpochFigures, Record, Status, birth_certificate
 from kilotune.train.schedule import Schedule
 from kilotune.train.selection import Selection
-from kilotune.train.stepping import Batch, Metrics, Stepper, evaluate, find_device
+from kilotune.train.stepping import Metrics, Stepper, evaluate, find_device
 from kilotune.train.tensors import snapshot, write_tensors
 from kilotune.train.update import fingerprint, write_update
 
@@ -46,6 +46,8 @@ class FineTuner:
     The model keeps its identity: its own parameters hold the tuned weights after ``fit``.
     """
 
+    backend: ClassVar[Backend] = "torch"
+
     def __init__(
         self,
         model: torch.nn.Module,
@@ -56,8 +58,13 @@ class FineTuner:
         seed: int = 0,
         **fields: Any,
     ):
-        given = {"input": list(example.shape[1:]), **fields, "budget": budget, "policy": policy, "seed": seed}
-        self.recipe = Recipe.of(**given)
+        given = {"input": list(example.shape[1:]), "backend": self.backend, **fields}
+        self.recipe = Recipe.of(**given, budget=budget, policy=policy, seed=seed)
+        if self.recipe.backend != self.backend:
+            raise RunError(
+                f"{type(self).__name__} has the backend {self.backend!r}, the recipe says {self.recipe.backend!r}; "
+                "leave it out of the fields, or take the tuner of the other one"
+            )
         self.device = find_device(self.recipe.device)
         self.model = model.to(self.device)
         self.base = snapshot(model.state_dict())
@@ -222,23 +229,19 @@ class FineTuner:
                 self._redraw(epoch, feed)
                 n_plans += 1
             rate = schedule.rate(epoch * n_steps + index)
-            total += self._train_step(micro_batches, rate)
+            total += self._stepper.train(micro_batches, rate, self._observer.after_gradient)
             if index % LOOK_EVERY == 0 or index + 1 == n_steps:
                 loss = total.item() / (index + 1)
                 _check_finite(loss, f"epoch {epoch + 1} by step {index + 1} of {n_steps}")
                 progress.at(epoch * n_steps + index + 1, loss)
             if interrupt.asked:
                 raise KeyboardInterrupt
+        self._stepper.settle()
         self._observer.after_training()
         return loss, rate, n_plans
 
-    def _train_step(self, micro_batches: list[Batch], rate: float) -> torch.Tensor:
-        loss = self._stepper.gradient(micro_batches)
-        self._observer.after_gradient()
-        self._stepper.update(rate)
-        return loss
-
     def _redraw(self, epoch: int, feed: Feed) -> None:
+        self._stepper.settle()
         self._observer.after_training()
         self.record.count_survey(self._observer.before_draw(feed, epoch, self.recipe, self.device))
         plan = self.selection.redraw()

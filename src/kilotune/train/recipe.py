@@ -7,6 +7,7 @@ import msgspec
 from kilotune.errors import RunError
 from kilotune.update_plan import Ledger
 
+Backend = Literal["torch", "c"]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
@@ -27,7 +28,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     counted from the start of each epoch. augment, mean, std: of ``data.augment.Augment``, for uint8 images; None is what
     the weights were trained with, or 0.5. train_limit, eval_limit: at most so many images of a data set.
     ranking: path of a layer ranking; None takes the one shipped for the network, else one from its shapes.
-    channels_last: memory layout of activations, faster on most CPUs and GPUs.
+    channels_last: memory layout of activations, faster on most CPUs and GPUs. backend: who computes losses and gradients.
     """
 
     model: str | None = None
@@ -60,6 +61,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = True
     device: str = "auto"
+    backend: Backend = "torch"
     train_limit: Positive | None = None
     eval_limit: Positive | None = None
 

@@ -1,5 +1,6 @@
 """Runs by name: start one from a recipe, go on with one, open a finished one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from kilotune.train.checkpoint import Checkpoint
 from kilotune.train.feed import Feed
 from kilotune.train.folder import RunFolder
 from kilotune.train.loop import FineTuner
-from kilotune.train.recipe import Recipe
+from kilotune.train.recipe import Backend, Recipe
 from kilotune.train.record import Record, read_record
 from kilotune.train.stepping import Metrics, evaluate, find_device
 from kilotune.update_plan import UpdatePlan
+
+Tuners = Mapping[Backend, type[FineTuner]]
+TORCH: Tuners = {FineTuner.backend: FineTuner}
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,12 @@ def finetune(
     out: str | Path,
     quiet: bool = False,
     dataset: Dataset | None = None,
-    tuner_class: type[FineTuner] = FineTuner,
+    tuners: Tuners = TORCH,
 ) -> Record:
     """Carry out a recipe that names its model and its data; see ``FineTuner.fit`` for what it raises and writes.
 
     dataset: the recipe's data, where it was read before. Input shape, mean and std that the recipe leaves open are those
-    the weights were trained with. tuner_class: who carries it out.
+    the weights were trained with. tuners: who carries it out, by the recipe's backend.
     """
     if recipe.model is None or recipe.data is None:
         raise RunError("the recipe must name a model and a data set; in Python, use FineTuner with your own objects")
@@ -87,23 +91,28 @@ def finetune(
         mean=recipe.mean or (loaded.mean,),
         std=recipe.std or (loaded.std,),
     )
-    tuner = _tuner(loaded.model, recipe, tuner_class)
+    tuner = _tuner(loaded.model, recipe, tuners)
     _check_token_ids(tuner.graph, dataset)
     return tuner.fit(dataset, dataset, out=out, quiet=quiet)
 
 
-def resume(path: str | Path, quiet: bool = False) -> Record:
-    """Go on with the run in ``path``, to the result it would have had without the break; raises as ``open_run``."""
+def resume(path: str | Path, quiet: bool = False, tuners: Tuners = TORCH) -> Record:
+    """Go on with the run in ``path``, to the result it would have had without the break; raises as ``open_run``.
+
+    tuners: as in ``finetune``.
+    """
     folder = RunFolder(Path(path))
     recipe = Checkpoint.read(folder.checkpoint).record.recipe
-    tuner = _tuner(models.load(_model_name(recipe, folder), str(folder.base)).model, recipe)
+    tuner = _tuner(models.load(_model_name(recipe, folder), str(folder.base)).model, recipe, tuners)
     tuner.resume(path)
     dataset = load_data_of(recipe)
     return tuner.fit(dataset, dataset, out=path, quiet=quiet)
 
 
-def _tuner(model: torch.nn.Module, recipe: Recipe, tuner_class: type[FineTuner] = FineTuner) -> FineTuner:
-    return tuner_class(model, _example(recipe), **msgspec.structs.asdict(recipe))
+def _tuner(model: torch.nn.Module, recipe: Recipe, tuners: Tuners) -> FineTuner:
+    if recipe.backend not in tuners:
+        raise RunError(f"backend {recipe.backend!r} is not among {', '.join(tuners)}; give its tuner in ``tuners``")
+    return tuners[recipe.backend](model, _example(recipe), **msgspec.structs.asdict(recipe))
 
 
 def _example(recipe: Recipe) -> torch.Tensor:

@@ -88,6 +88,11 @@ class Selection:
         return policy.survey_steps if isinstance(policy, Oracle) else None
 
     @property
+    def draws_again(self) -> bool:
+        """Whether other plans follow the first one."""
+        return self._interval is not None or self.observes in PASSES
+
+    @property
     def draws_in_epochs(self) -> bool:
         """Whether new plans are due within an epoch, not only at its start."""
         return self._interval not in (None, inf)

@@ -1,6 +1,6 @@
 """One optimiser step: gradient of the mean loss over its micro-batches, then the update."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +31,13 @@ class Stepper:
         self.optimizer = make_optimizer(step.parameters(), recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
 
+    def train(self, micro_batches: Sequence[Batch], learning_rate: float, look: Callable[[], None]) -> torch.Tensor:
+        """One step, with a ``look`` at the gradient before the update; the loss, as ``gradient`` gives it."""
+        loss = self.gradient(micro_batches)
+        look()
+        self.update(learning_rate)
+        return loss
+
     def gradient(self, micro_batches: Sequence[Batch]) -> torch.Tensor:
         """Leave the gradient of the mean loss over all images together in ``.grad``; that loss, on the device.
 
@@ -52,6 +59,9 @@ class Stepper:
             group["lr"] = learning_rate
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+    def settle(self) -> None:
+        """Have the parameters hold what was trained, before somebody else looks at them. They do, here."""
 
     def leave(self) -> None:
         """Leave the weights as they are; the gradient was only looked at."""

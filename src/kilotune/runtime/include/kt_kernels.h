@@ -63,6 +63,8 @@ void kt_keep_features(const float *x, const kt_slice *slice, int n, int c);
 void kt_linear_slice(const float *x, const kt_slice *slice, float *y, int n, int c, int o);
 void kt_linear_slice_input_grad(const float *dy, const kt_slice *slice, float *dx, int n, int c, int o);
 void kt_linear_weight_grad(const kt_slice *slice, const float *dy, const float *scale, int n, int o);
+void kt_pointwise_slice(const kt_conv *g, const float *x, const float *bias, const kt_slice *slice, float *y);
+void kt_pointwise_slice_input_grad(const kt_conv *g, const float *dy, const kt_slice *slice, float *dx, int add);
 void kt_pointwise_weight_grad(const kt_conv *g, const kt_slice *slice, const float *dy, const float *scale);
 void kt_conv2d_neurons(const kt_conv *g, const float *x, const kt_slice *slice, float *y);
 void kt_conv2d_neurons_input_grad(const kt_conv *g, const float *dy, const kt_slice *slice, float *dx);

@@ -24,11 +24,17 @@
 #if defined(__SSE__) || defined(__aarch64__)
 #define KT_VECTORS 1
 #define KT_LANE(v, l) (v)[l]
-#define KT_VECTOR_TYPE(T, W) typedef float T __attribute__((vector_size(4 * (W))))
+#define KT_VECTOR_TYPE(T, W)                               \
+    typedef float T __attribute__((vector_size(4 * (W)))); \
+    typedef float T##_anywhere __attribute__((vector_size(4 * (W)), aligned(4), may_alias))
+#define KT_LOAD(T, v, x) v = *(const T##_anywhere *)(x)
+#define KT_STORE(T, y, v) *(T##_anywhere *)(y) = v
 #else
 #define KT_VECTORS 0
 #define KT_LANE(v, l) (v).lane[l]
 #define KT_VECTOR_TYPE(T, W) typedef struct { float lane[W]; } T
+#define KT_LOAD(T, v, x) (void)0
+#define KT_STORE(T, y, v) (void)0
 #endif
 
 /* T, W numbers: take and put with a step between them, all the same; a + b, a * b, acc + a * b, acc + w * x with one w. */
@@ -38,7 +44,7 @@
     {                                                                                  \
         T v = {0};                                                                     \
         if (KT_VECTORS && step == 1) {                                                 \
-            memcpy(&v, x, sizeof v);                                                   \
+            KT_LOAD(T, v, x);                                                          \
         } else {                                                                       \
             for (int l = 0; l < (W); l++) {                                            \
                 KT_LANE(v, l) = x[l * step];                                           \
@@ -54,7 +60,7 @@
     KT_INLINE void T##_put(float *y, int step, T v)                                    \
     {                                                                                  \
         if (KT_VECTORS && step == 1) {                                                 \
-            memcpy(y, &v, sizeof v);                                                   \
+            KT_STORE(T, y, v);                                                         \
         } else {                                                                       \
             for (int l = 0; l < (W); l++) {                                            \
                 y[l * step] = KT_LANE(v, l);                                           \
