@@ -57,8 +57,8 @@ class CStepper(Stepper):
 
     The project is compiled for the layers that draws may train, as the weights of PyTorch's program, which are brought to it
     before each step. A draw only says which channels are trained; layers that are trained whole, where nothing is drawn again
-    (draws), are the C's own. looks: whether somebody looks at gradients; where nobody does, a step of plain SGD on one image is
-    all in C, and ``settle`` brings what was trained back.
+    (draws), are the C's own. A step of plain SGD on one image is all in C, and ``settle`` brings what was trained back. looks:
+    whether somebody looks at gradients; where nobody does, each is applied as soon as it is there.
     """
 
     def __init__(
@@ -71,22 +71,24 @@ class CStepper(Stepper):
         self._draws = draws
         self._plan: UpdatePlan | None = None
         self._layout: tuple[object, ...] | None = None
-        self._at_once = not looks and ledger_name(recipe) == "sgd" and not recipe.weight_decay
+        self._looks = looks
+        self._is_in_c = ledger_name(recipe) == "sgd" and not recipe.weight_decay
         self._is_ahead = False
 
     def train(self, micro_batches: Sequence[Batch], learning_rate: float, look: Callable[[], None]) -> torch.Tensor:
         """One step; the loss."""
         images = _images(micro_batches)
-        self._at_once = self._at_once and len(images) == 1
-        if not self._at_once:
+        self._is_in_c = self._is_in_c and len(images) == 1
+        if not self._is_in_c:
             return super().train(micro_batches, learning_rate, look)
-        self._prepare(accumulate=False)
+        self._prepare(accumulate=self._looks)
         if not self._is_ahead:
             self._bring_values()
             self._is_ahead = True
         self._project.set_learning_rate(learning_rate)
         loss = self._project.train_step(*images[0])
         look()
+        self._project.apply()
         return torch.tensor(loss)
 
     def settle(self) -> None:
@@ -101,14 +103,10 @@ class CStepper(Stepper):
         self.settle()
         self._prepare(accumulate=True)
         self._bring_values()
-        summed = [ours for _, ours in self._gradients]
-        torch._foreach_zero_(summed)
         images = _images(micro_batches)
         losses = [self._project.train_step(image, label) for image, label in images]
         if len(images) > 1:
-            torch._foreach_div_(summed, len(images))
-        for parameter, ours in self._gradients:
-            parameter.grad = ours
+            torch._foreach_div_(self._gradients, len(images))
         return torch.tensor(losses).mean()
 
     def _prepare(self, accumulate: bool) -> None:
@@ -175,11 +173,10 @@ class CStepper(Stepper):
         values |= {name: item.value.offset for name, item in always}
         gradients = {name: at.gradient for name, at in zip(names, places, strict=True)}
         gradients |= {name: item.gradient.offset for name, item in always if item.gradient}
-        self._gradients = [
-            (parameter, self._floats(gradients[name], parameter))
-            for name, parameter in step.live.items()
-            if region.accumulate
-        ]
+        self._gradients = []
+        for name, parameter in step.live.items() if region.accumulate else ():
+            parameter.grad = self._floats(gradients[name], parameter)
+            self._gradients.append(parameter.grad)
         lives = {id(live.parameter): live for live in step.program.live}
         self._values = [
             (lives[id(parameter)], self._floats(values[name], parameter)) for name, parameter in step.live.items()
@@ -187,9 +184,11 @@ class CStepper(Stepper):
         self._bring_weights()
 
     def _bring_values(self) -> None:
-        """What PyTorch's parameters are now."""
+        """What PyTorch's parameters are now, with gradients of 0."""
         for live, ours in self._values:
             live.fold(ours)
+        if self._gradients:
+            torch._foreach_zero_(self._gradients)
 
     def _bring_weights(self) -> None:
         """The weights that PyTorch's program runs with, zero where they are trained."""
