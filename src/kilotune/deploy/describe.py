@@ -18,7 +18,7 @@ from kilotune.graph.node import Graph, Node
 from kilotune.graph.patterns import patterns
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.ledger import Layout
-from kilotune.ops.forward import FORWARD, Weights
+from kilotune.ops.constants import constants
 from kilotune.ops.slices import bias_name, folded, norm_scale, norm_shift
 from kilotune.update_plan import UpdatePlan
 
@@ -68,7 +68,7 @@ def describe(
         for node in graph.nodes
         if isinstance(node.op, ops.Conv2d | ops.Linear | ops.BatchNorm | ops.LayerNorm)
     }
-    values = {name: _array(value) for name, value in _constants(graph, tensors).items() if value.is_floating_point()}
+    values = {name: _array(value) for name, value in constants(graph, tensors).items() if value.is_floating_point()}
     return Values(region, weights, values, dtype, drawing, pixel_values(mean, std), seed, given)
 
 
@@ -77,19 +77,6 @@ def pixel_values(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     scaled = torch.arange(256, dtype=torch.float32).div(255)
     shift, scale = (torch.tensor(values, dtype=torch.float32).view(-1, 1) for values in (mean, std))
     return _array(scaled.sub(shift).div(scale))
-
-
-def _constants(graph: Graph, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The values that do not depend on the input."""
-    made: dict[str, Tensor] = {}
-    for node in (node for node in graph.nodes if node.name in graph.constants):
-        weights = Weights()
-        if isinstance(node.op, ops.Parameter):
-            weights.weight = tensors[node.op.tensor]
-        elif isinstance(node.op, ops.Constant):
-            weights.weight = torch.frombuffer(bytearray(node.op.data), dtype=getattr(torch, node.op.dtype))
-        made[node.name] = FORWARD[node.op.kind](node, weights, [made[name] for name in node.inputs], 1)
-    return made
 
 
 def _folded(node: Node, tensors: dict[str, Tensor]) -> Folded:

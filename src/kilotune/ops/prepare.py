@@ -13,7 +13,8 @@ from kilotune.graph.capture import capture
 from kilotune.graph.keeping import modes_of, ways_of
 from kilotune.graph.node import Graph
 from kilotune.graph.way import Way
-from kilotune.ops.forward import FORWARD, Weights
+from kilotune.ops.constants import constants
+from kilotune.ops.forward import Weights
 from kilotune.ops.place import Memory
 from kilotune.ops.program import Program, StepFunction
 from kilotune.ops.replan import move_optimizer
@@ -137,7 +138,8 @@ class Step(nn.Module):
 
     def _run_what_the_model_has(self) -> None:
         self._weights = {node.name: self._running_weights(node.op) for node in self.graph.nodes}
-        self._make_constants()
+        for name, value in constants(self.graph, self._tensors).items():
+            self._weights[name].weight = self._cast(value)
         self.live: dict[str, nn.Parameter] = {}
         self._live_weights: dict[str, LiveWeight] = {}
         self._build(self.plan)
@@ -175,24 +177,7 @@ class Step(nn.Module):
             weight, bias = norm_scale(op.norm, self._tensors), norm_shift(op.norm, self._tensors)
         elif isinstance(op, ops.LayerNorm):
             weight, bias = (None if name is None else self._tensors[name] for name in (op.weight, op.bias))
-        elif isinstance(op, ops.Parameter):
-            weight = self._tensors[op.tensor]
-        elif isinstance(op, ops.Constant):
-            weight = torch.frombuffer(bytearray(op.data), dtype=getattr(torch, op.dtype)).to(self._device)
         return Weights(self._cast(weight), self._cast(bias), False, self._layout, dtype=self._dtype)
-
-    @torch.no_grad()
-    def _make_constants(self) -> None:
-        """Compute, once, what does not depend on the input."""
-        for node in self.graph.nodes:
-            if node.name in self.graph.constants:
-                weights = self._weights[node.name]
-                inputs = [self._weights[name].weight for name in node.inputs]
-                weights.weight = FORWARD[node.op.kind](node, weights, inputs, 1)  # type: ignore[arg-type]
-
-    @property
-    def _device(self) -> torch.device:
-        return next(iter(self._tensors.values())).device
 
     def _cast(self, tensor: Tensor | None) -> Tensor | None:
         return tensor if tensor is None or not tensor.is_floating_point() else self._converted(tensor)
