@@ -6,7 +6,7 @@ import torch
 from kilotune.codegen.host import link
 from kilotune.deploy import trainer
 from kilotune.deploy.trainer import CFineTuner
-from kilotune.errors import RunError
+from kilotune.errors import RunError, TrainingError
 from kilotune.train.loop import FineTuner
 from tests.deploy.conftest import SqueezeNet
 from tests.oracles.networks import cut_to_patterns
@@ -61,7 +61,7 @@ def tuned(kind, size=5, **fields):
     ids=str,
 )
 def test_the_same_training(runtime_objects, monkeypatch, fields):
-    monkeypatch.setattr(trainer, "_runtime_objects", lambda: tuple(runtime_objects))
+    monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
     (expected, weights), (found, ours) = tuned(FineTuner, **fields), tuned(CFineTuner, **fields)
     assert [epoch.channels for epoch in found.epochs] == [epoch.channels for epoch in expected.epochs]
     assert [epoch.loss for epoch in found.epochs] == pytest.approx(
@@ -72,19 +72,26 @@ def test_the_same_training(runtime_objects, monkeypatch, fields):
 
 def test_each_image_is_kept_on_its_own(runtime_objects, monkeypatch):
     """As on a device; PyTorch shares a scale among the images of a batch. Rounding costs little."""
-    monkeypatch.setattr(trainer, "_runtime_objects", lambda: tuple(runtime_objects))
+    monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
     exact, found = (tuned(CFineTuner, policy="random", keep=keep)[0] for keep in (None, "int8"))
     assert [epoch.loss for epoch in found.epochs] == pytest.approx([epoch.loss for epoch in exact.epochs], rel=0.1)
 
 
 def test_a_draw_compiles_nothing(runtime_objects, monkeypatch):
     """One project for all draws."""
-    monkeypatch.setattr(trainer, "_runtime_objects", lambda: tuple(runtime_objects))
+    monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
     linked = []
     monkeypatch.setattr(trainer, "link", lambda *rest: linked.append(rest) or link(*rest))
     record, _ = tuned(CFineTuner, policy="random", redraw="step")
     assert sum(epoch.plans for epoch in record.epochs) == 8
     assert len(linked) == 1
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_loss_that_is_no_number_ends_the_run(runtime_objects, monkeypatch, size):
+    monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
+    with pytest.raises(TrainingError, match="the loss became (nan|inf) in"):
+        tuned(CFineTuner, size, policy="full", budget=None, batch_size=size, lr=1e30, warmup_epochs=0)
 
 
 @pytest.mark.parametrize("fields", [{"precision": "bfloat16"}, {"accumulate": 2}], ids=str)
@@ -105,7 +112,7 @@ def test_a_recipe_of_the_other_backend_is_refused():
 
 def test_a_run_goes_on_as_if_it_had_never_stopped(runtime_objects, monkeypatch, tmp_path):
     """With what was trained in C alone, image by image."""
-    monkeypatch.setattr(trainer, "_runtime_objects", lambda: tuple(runtime_objects))
+    monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
     fields = {"policy": "random", "batch_size": 1, "schedule": "constant", "warmup_epochs": 0}
     through, first, second = (make(CFineTuner, **fields) for _ in range(3))
     through.fit(batches(1), batches(5), epochs=2, quiet=True)
@@ -118,7 +125,7 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(runtime_objects, monkeypatch, 
 
 
 def test_only_steps_of_one_image_are_all_in_c(runtime_objects, monkeypatch):
-    monkeypatch.setattr(trainer, "_runtime_objects", lambda: tuple(runtime_objects))
+    monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
     steps = []
     monkeypatch.setattr(torch.optim.SGD, "step", lambda *rest, **named: steps.append(1))
     counts = {}

@@ -118,7 +118,7 @@ class HostProject:
     def train_step(self, image: np.ndarray, label: int) -> float:
         """Loss of one sample; gradients are summed in the project. Raises ExportError for a label it does not know."""
         loss = float(self._c.kt_train_step(self._flat(image), label))
-        self.check(int(min(loss, 0.0)))
+        self.check(int(loss) if loss < 0 else 0)
         return loss
 
     def apply(self) -> None:

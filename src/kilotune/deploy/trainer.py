@@ -42,7 +42,10 @@ class CFineTuner(FineTuner):
         super()._prepare()
         recipe = self.recipe
         if recipe.precision != "float32" or self.device.type != "cpu" or recipe.accumulate != 1:
-            raise RunError("--backend c trains in float32 on the CPU, without micro-batches; leave the backend out")
+            raise RunError(
+                f"--backend c trains in float32 on the CPU, without micro-batches; asked was {recipe.precision} on {self.device} "
+                f"with {recipe.accumulate} micro-batches a step; leave the backend out"
+            )
         if any(isinstance(node.op, Dropout) and node.op.p for node in self.graph.nodes):
             logger.warning("--backend c trains without dropout, as a device does")
         looks, draws = self.selection.observes == "norms", self.selection.draws_again
@@ -141,7 +144,8 @@ class CStepper(Stepper):
             write_sources(self._program, path / "c", graph.model, "host", 0.0, is_fixed=False)
             sources = path / "c" / "src"
             own = compile_objects([sources / "kt_project.c", sources / "kt_weights.c"], sources, path)
-            library = link([*_runtime_objects(), *own], path)
+            runtime = {file.name for file in sources.glob("*.c")} - {"kt_project.c", "kt_weights.c"}
+            library = link([*_runtime_objects(runtime), *own], path)
             program = self._program
             self._project = HostProject(library, program.image_elements, program.classes, constants=program.constants)
         self._arena = torch.from_numpy(self._project.view("kt_arena", program.arena_bytes // 4))
@@ -221,7 +225,16 @@ def _images(micro_batches: Sequence[Batch]) -> list[tuple[np.ndarray, int]]:
 
 
 @cache
-def _runtime_objects() -> tuple[Path, ...]:
-    """Object files of the runtime, compiled once per process for this computer."""
-    folder = Path(tempfile.mkdtemp(prefix="kilotune-"))
-    return tuple(compile_objects(sorted((RUNTIME / "src").glob("*.c")), RUNTIME / "include", folder))
+def _objects_folder() -> tempfile.TemporaryDirectory[str]:
+    """Where object files of the runtime are until the process ends."""
+    return tempfile.TemporaryDirectory(prefix="kilotune-")
+
+
+def _runtime_objects(names: set[str]) -> list[Path]:
+    """Object files of C files of the runtime, each compiled once per process, for this computer."""
+    folder = Path(_objects_folder().name)
+    there = {name: folder / f"{Path(name).stem}.o" for name in sorted(names)}
+    compile_objects(
+        [RUNTIME / "src" / name for name, made in there.items() if not made.exists()], RUNTIME / "include", folder
+    )
+    return list(there.values())
