@@ -90,7 +90,7 @@ def test_a_draw_compiles_nothing(runtime_objects, monkeypatch):
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_loss_that_is_no_number_ends_the_run(runtime_objects, monkeypatch, size):
     monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
-    with pytest.raises(TrainingError, match="the loss became (nan|inf) in"):
+    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) in"):
         tuned(CFineTuner, size, policy="full", budget=None, batch_size=size, lr=1e30, warmup_epochs=0)
 
 
