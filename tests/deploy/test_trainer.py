@@ -7,6 +7,7 @@ from kilotune.codegen.host import link
 from kilotune.deploy import trainer
 from kilotune.deploy.trainer import CFineTuner
 from kilotune.errors import RunError, TrainingError
+from kilotune.train.interrupt import Interrupt
 from kilotune.train.loop import FineTuner
 from tests.deploy.conftest import SqueezeNet
 from tests.oracles.networks import cut_to_patterns
@@ -85,6 +86,25 @@ def test_a_draw_compiles_nothing(runtime_objects, monkeypatch):
     record, _ = tuned(CFineTuner, policy="random", redraw="step")
     assert sum(epoch.plans for epoch in record.epochs) == 8
     assert len(linked) == 1
+
+
+def test_after_ctrl_c_the_model_has_what_was_trained_so_far(runtime_objects, monkeypatch):
+    monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
+
+    def ask(self):
+        self.asked, self._main = True, False
+        return self
+
+    monkeypatch.setattr(Interrupt, "__enter__", ask)
+    found = []
+    for kind in (FineTuner, CFineTuner):
+        tuner = make(kind, policy="full", budget=None, batch_size=1)
+        with pytest.raises(KeyboardInterrupt):
+            tuner.fit(batches(1), batches(5), epochs=2, quiet=True)
+        found.append(torch.cat([p.detach().reshape(-1) for p in tuner.step.sync().parameters()]))
+    base = torch.cat([p.detach().reshape(-1) for p in make(FineTuner).model.parameters()])
+    assert not torch.equal(found[0], base)
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("size", [1, 2])

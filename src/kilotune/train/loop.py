@@ -96,6 +96,7 @@ class FineTuner:
         folder = None if out is None else RunFolder(Path(out))
         with ExitStack() as stack:
             interrupt = stack.enter_context(Interrupt())
+            stack.callback(self._stepper.settle)
             stack.enter_context(torch.random.fork_rng())
             restore_generators(self._generators)
             self._begin(val, folder)
