@@ -42,7 +42,7 @@ CASES = {
         ),
         (
             *("--data", "vww96", "--samples", "300", "--test-samples", "100"),
-            *("--epochs", "1", "--batch-size", "4"),
+            *("--epochs", "2", "--batch-size", "4"),
             "--ram",
             "256KiB",
         ),
@@ -64,7 +64,7 @@ CASES = {
             *("--policy", "medyate", "--ledger", "selection", "--budget", "111784", "--no-accumulate", "--streamed"),
             *("--weights-dtype", "int8", "--lr", "0.002"),
         ),
-        (*("--data", "cifar10", "--samples", "200", "--test-samples", "50"), "--ram", "256KiB"),
+        (*("--data", "cifar10", "--samples", "200", "--test-samples", "50", "--epochs", "2"), "--ram", "256KiB"),
         ("mps2-an386",),
     ),
     # The network and policy of dgsu_system.py, depthwise kernels cut to patterns besides: what a step and a redraw cost.

@@ -117,7 +117,8 @@ def _emulated(found: dict) -> dict[str, str]:
     rest = found["ram_bytes"] - found["arena_bytes"] - found["stack_bytes"]
     return {
         "accuracy before and after": f"{found['accuracy_before']:.1%} → **{found['accuracy_after']:.1%}**",
-        "images: training, test": f"{len(loss)}, {found['n_test']}",
+        "training steps, test images": f"{len(loss)}, {found['n_test']}",
+        "channels chosen anew": f"{found['phases']['redraw']['calls']} time, {counts['redraw'] / 1e6:.1f} M instructions",
         "loss, first and last quarter of the steps": f"{first:.3f} → {last:.3f}",
         "RAM: arena, other data, stack (used)": f"{found['arena_bytes']:,} + {rest:,} + {found['stack_bytes']:,} "
         f"({found['stack_high_water_bytes']:,}) B",

@@ -1,6 +1,7 @@
 """``kilotune export`` and ``kilotune verify``."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -78,7 +79,10 @@ def test_verify(folder, kilotune, needs_compilers):
     weights.write_text(weights.read_text().replace("0x1.", "0x3.", 1))
     called = kilotune("verify", "firmware", "--compiler", "gcc")
     assert called.code == 1
-    assert "first divergence: activation of" in called.stdout
+    assert re.search(
+        r"first divergence: activation of .*, relative .*, at most [\d.]+ ulp, mean [\d.]+;", called.stdout
+    )
+    assert re.search(r"\n10 steps of loss: .*\n100 steps of loss: ", called.stdout)
 
 
 def test_the_reference_is_plain_data(folder, kilotune):
@@ -117,6 +121,29 @@ def test_a_plan_of_another_network_is_refused(folder, kilotune):
     assert "a device keeps inputs as int8, int4, prune, pattern, filter, not as 3 (asi:1)" in refused(kept)
     assert "cannot read the plan no.json: No such file" in refused("no.json")
     assert "data.npz: this is not an update plan" in refused("data.npz")
+
+
+def test_a_plan_stays_within_the_budget(folder, kilotune):
+    planned = kilotune(
+        "plan",
+        MODEL,
+        "--input",
+        "1x8x8",
+        "--budget",
+        "8KiB",
+        "--policy",
+        "static_random",
+        "--out",
+        "plan.json",
+        "--json",
+    ).json
+    needed = planned["total"]["bytes"]
+    export = ("export", MODEL, "--input", "1x8x8", "--plan", "plan.json")
+    called = kilotune(*export, "--budget", str(needed - 1), "--out", "less")
+    assert called.code == 1
+    assert f"the plan takes {needed:,} B (" in called.stderr
+    assert not Path("less").exists()
+    assert kilotune(*export, "--budget", str(needed), "--out", "enough", "--json").json["arena_bytes"] == needed
 
 
 def test_inputs_kept_compressed(folder, kilotune, needs_compilers):

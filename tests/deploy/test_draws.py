@@ -31,6 +31,7 @@ PATTERNED = "_patterned"
 # Name, as a folder has it -> policy, its options, and how inputs are kept.
 POLICIES: dict[str, tuple[str, dict[str, object], str | None]] = {
     "medyate": ("medyate", {}, None),
+    "random": ("random", {}, None),
     "trady": ("trady", {}, None),
     "trady_int8": ("trady", {}, "int8"),
     "dgsu": ("dgsu", {}, None),

@@ -19,7 +19,7 @@ from kilotune import models
 from kilotune.codegen.boards import BOARDS
 from kilotune.codegen.emulate import Emulation, emulate, run_on_host
 from kilotune.codegen.firmware import BOARD_FILES, FLAGS, Project, build
-from kilotune.codegen.host import SANITIZED
+from kilotune.codegen.host import SANITIZED, compile_objects
 from kilotune.codegen.manifest import Manifest
 from kilotune.codegen.numbers import WeightsDtype
 from kilotune.codegen.session import Session, shuffled_order
@@ -193,6 +193,44 @@ def test_one_byte_too_few(tmp_path, built_for):
     source.write_text(source.read_text().replace("    n_summed++;", stray, 1))
     with pytest.raises(EmulatorError, match="the firmware faulted: access to address 0x2"):
         emulate(built_for(tmp_path / "project", M4F), board, needed, session("user", DYNAMIC))
+
+
+ARDUINO = """
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+struct {
+  void begin(int) {}
+  void println(float loss, int) { printf("%f\\n", loss); }
+  void println(int code) { exit(-code); }
+} Serial;
+"""
+
+
+@pytest.mark.parametrize("policy", [STATIC, DYNAMIC])
+def test_the_sketch_trains(tmp_path, policy):
+    """The example for Arduino, as it is, on this computer: its loss falls, over draws if there are some."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    folder = tmp_path / "project"
+    export("user", policy, folder)
+    compile_objects(sorted((folder / "src").glob("*.c")), folder / "src", tmp_path, ("-O1",))
+    main = "int main() { setup(); for (int i = 0; i < 250; i++) { loop(); } }"
+    (tmp_path / "train.cpp").write_text(ARDUINO + (folder / "examples/Train/Train.ino").read_text() + main)
+    command = [
+        "g++",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        f"-I{folder / 'src'}",
+        tmp_path / "train.cpp",
+        *tmp_path.glob("*.o"),
+    ]
+    subprocess.run([*command, "-o", tmp_path / "train"], check=True)
+    done = subprocess.run([tmp_path / "train"], check=True, capture_output=True, text=True, timeout=300)
+    losses = [float(line) for line in done.stdout.split()]
+    assert len(losses) == 250
+    assert losses[-1] < losses[100] < losses[0]
 
 
 @pytest.mark.parametrize("name", ["stm32f746", "stm32h743"])

@@ -49,6 +49,7 @@ def emulate(
 
     target, manifest = find_board(board), Manifest.read(dir)
     limit, project = target.ram_limit(ram), Project.of(dir)
+    target.check_store(manifest.store_bytes)
     session = _session(manifest, data, samples, test_samples, epochs, batch_size, seed)
     note(f"{len(session.order)} training steps on {target.name} ({target.processor}), {limit:,} B of RAM")
     found = run(project, target, limit, session, timeout)

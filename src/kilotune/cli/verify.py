@@ -48,7 +48,12 @@ def _text(found: "Verification") -> str:
         [(one.name, f"{one.relative:.1e}", f"{one.max_ulp:.1f}", f"{one.mean_ulp:.2f}") for one in rows],
     )
     first = found.first_divergence
-    verdict = f"first divergence: {first.name}, relative {first.relative:.1e}" if first else "no divergence"
-    apart = max(abs(a - b) for a, b in zip(found.loss_torch, found.loss_c, strict=True))
-    losses = f"{len(found.loss_c)} steps of loss: {'the same' if found.losses_agree else 'different'}, at most {apart:.1e} apart"
+    verdict = "no divergence"
+    if first is not None:
+        ulp = f"at most {first.max_ulp:.1f} ulp, mean {first.mean_ulp:.2f}"
+        verdict = f"first divergence: {first.name}, relative {first.relative:.1e}, {ulp}"
+    losses = "\n".join(
+        f"{n} steps of loss: {'the same' if agree else 'different'}, at most {apart:.1e} apart"
+        for n, agree, apart in found.losses_apart
+    )
     return f"{found.compiler}: {len(found.differences)} values compared, {verdict}; farthest:\n{table}\n{losses}"

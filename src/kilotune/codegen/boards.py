@@ -41,16 +41,36 @@ class Board:
     emulator: tuple[str, ...] = ()
 
     def ram_limit(self, nbytes: int | None) -> int:
-        """``nbytes``, or all the RAM for None. Raises EmulatorError where the board has less."""
+        """``nbytes``, or all the RAM for None.
+
+        Raises EmulatorError where the board has less, or cannot protect exactly what lies beyond.
+        """
         if nbytes is not None and nbytes > self.ram.nbytes:
             raise EmulatorError(
                 f"{self.name} has {format_bytes(self.ram.nbytes)} of RAM, {format_bytes(nbytes)} were asked for; "
                 "give less, or choose another board"
             )
+        if nbytes is not None and nbytes % PROTECTED_BYTES:
+            below = nbytes // PROTECTED_BYTES * PROTECTED_BYTES
+            raise EmulatorError(
+                f"{nbytes:,} B of RAM were asked for, but what lies beyond is protected in steps of {PROTECTED_BYTES} B only; "
+                f"give {below} or {below + PROTECTED_BYTES}"
+            )
         return self.ram.nbytes if nbytes is None else nbytes
+
+    def check_store(self, nbytes: int) -> None:
+        """Raises EmulatorError where a weight store of ``nbytes`` has no place."""
+        if nbytes > self.external.nbytes:
+            raise EmulatorError(
+                f"the policy draws new channels while it trains and commits to a weight store of {format_bytes(nbytes)}, "
+                f"{self.name} has {format_bytes(self.external.nbytes)} of memory for one; "
+                "choose another board, or export a policy that draws once"
+            )
 
 
 KIB, MIB = 1024, 1024 * 1024
+PROTECTED_BYTES = 32
+"""What protection units of all processors can tell apart."""
 NOTHING = Region(0, 0)
 
 ARM = Toolchain("arm-none-eabi-", ("-mthumb",), "cortex_m.c")

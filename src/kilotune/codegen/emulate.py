@@ -123,11 +123,12 @@ def _run(command: Sequence[str], folder: Path, timeout: float, firmware: Firmwar
         ) from error
     printed = done.stdout + done.stderr
     if done.returncode:
-        raise EmulatorError(_reason(done.returncode, printed))
+        who = "the same session on this computer" if firmware is None else "the emulator"
+        raise EmulatorError(_reason(who, done.returncode, printed))
     return printed
 
 
-def _reason(code: int, printed: str) -> str:
+def _reason(who: str, code: int, printed: str) -> str:
     lines = printed.splitlines() or ["it said nothing"]
     if code == _FAULT:
         status, address, counter = next(line.split()[1:4] for line in lines if line.startswith("fault "))
@@ -139,7 +140,7 @@ def _reason(code: int, printed: str) -> str:
         _, word, what = next(line for line in lines if line.startswith("failed ")).split()
         number = int(np.uint32(int(word, 16)).astype(np.int32))
         return f"{what} of the firmware failed: {_CODES.get(number, f'code {number}')}"
-    return f"the emulator ended with code {code}: {lines[-1]}"
+    return f"{who} ended with code {code}: {lines[-1]}"
 
 
 def _parse(printed: str) -> Outcome:

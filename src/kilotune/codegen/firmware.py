@@ -42,17 +42,14 @@ class Project:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sections of a program, bytes. text: code and constants, weights included. stack: what is set aside for it."""
+    """Sections of a program, bytes. text: code and constants, weights included. stack: what is set aside for it. ram: everything
+    that lies in RAM, from the first section to the last, with what lies between them."""
 
     text: int
     data: int
     bss: int
     stack: int
-
-    @property
-    def ram(self) -> int:
-        """Everything that lies in RAM."""
-        return self.data + self.bss + self.stack
+    ram: int
 
 
 @dataclass(frozen=True)
@@ -86,9 +83,11 @@ def build(project: Project, board: Board, ram_bytes: int, out: Path) -> Firmware
         run_tool(command, f"building for {board.name}")
     except EmulatorError as error:
         raise _overflow(error, board, ram_bytes) or error from error
-    sizes = _sizes(prefix, path)
+    symbols = _symbols(prefix, path)
+    sizes = _sizes(prefix, path, symbols["kt_bss_end"] - symbols["kt_ram_start"])
     _check_program(project, sizes, board)
-    return Firmware(path, sizes, _phases(prefix, path))
+    phases = {name: (symbols[f"kt_begin_{name}"] & ~1, symbols[f"kt_end_{name}"] & ~1) for name in PHASES}
+    return Firmware(path, sizes, phases)
 
 
 def build_host(project: Project, out: Path, compiler: str = "gcc") -> Path:
@@ -143,17 +142,17 @@ def _check_program(project: Project, sizes: Sizes, board: Board) -> None:
         )
 
 
-def _sizes(prefix: str, path: Path) -> Sizes:
+def _sizes(prefix: str, path: Path, ram: int) -> Sizes:
     sections: dict[str, int] = {}
     for line in run_tool([f"{prefix}size", "-A", path], "measuring").splitlines():
         name, *numbers = line.split() or [""]
         if name.startswith(".") and len(numbers) == 2:
             sections[name] = int(numbers[0])
     text = sum(sections.get(name, 0) for name in (".vectors", ".text", ".rodata", ".ARM.exidx"))
-    return Sizes(text, sections.get(".data", 0), sections.get(".bss", 0), sections.get(".stack", 0))
+    return Sizes(text, sections.get(".data", 0), sections.get(".bss", 0), sections.get(".stack", 0), ram)
 
 
-def _phases(prefix: str, path: Path) -> dict[str, tuple[int, int]]:
+def _symbols(prefix: str, path: Path) -> dict[str, int]:
+    """Where functions and variables are; of Thumb functions the lowest bit is 1."""
     lines = (line.split() for line in run_tool([f"{prefix}nm", path], "reading symbols").splitlines())
-    symbols = {parts[-1]: int(parts[0], 16) & ~1 for parts in lines if len(parts) == 3}
-    return {name: (symbols[f"kt_begin_{name}"], symbols[f"kt_end_{name}"]) for name in PHASES}
+    return {parts[-1]: int(parts[0], 16) for parts in lines if len(parts) == 3}

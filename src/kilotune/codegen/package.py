@@ -21,6 +21,9 @@ make BOARD=mps2-an386     # build/mps2-an386.elf; boards: {boards}
 make BOARD=stm32f746 RAM=262144 MAIN=main.c
 ```
 
+`examples/Train/Train.ino` is the smallest program: an image, a step, and where the policy draws, a weight store in three
+functions, which `kt_use_store` takes.
+
 The folder is an Arduino library (`library.properties`), a PlatformIO library (`library.json`; `platformio.ini` is a template for
 an STM32F746 and an STM32H743 board) and a Zephyr module (`zephyr/`, CONFIG_KILOTUNE_PROJECT). `kilotune verify` compares it with
 PyTorch, `kilotune emulate` runs it on an emulated board.

@@ -9,6 +9,7 @@ import kilotune
 from kilotune.codegen.program import Program
 from kilotune.codegen.render import argument, fields, fill, storage_source, weights_source
 from kilotune.codegen.render_draws import draw_fields
+from kilotune.codegen.store import flash_of
 from kilotune.errors import ExportError
 
 RUNTIME = Path(kilotune.__file__).parent / "runtime"
@@ -35,6 +36,7 @@ def write_sources(program: Program, folder: Path, model: str, policy: str, rate:
             "model": model,
             "policy": policy,
             "rate": argument(float(rate)),
+            "store_bytes": str(flash_of(program.image_bytes)),
         }
     )
     values["identity"] = str(zlib.crc32("".join(values.values()).encode()))

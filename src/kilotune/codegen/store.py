@@ -80,7 +80,7 @@ def check_store(policy: str, redraws: bool, image_bytes: int, medium: Medium | N
     if medium is None:
         raise ExportError(
             f"policy {policy} draws new channels while it trains and must commit what it trained, {format_bytes(image_bytes)}, "
-            "but there is no weight store; name one, or use a policy that draws once"
+            "but there is no weight store; give it one with --store, or use a policy that draws once"
         )
     account = StoreAccount(image_bytes, medium)
     if account.nbytes > medium.nbytes:

@@ -18,7 +18,7 @@ from kilotune.codegen.program import Program
 from kilotune.codegen.project import write_sources
 from kilotune.codegen.store import PAGE_BYTES, Medium, check_store, flash_of
 from kilotune.deploy.describe import describe, lay_out
-from kilotune.errors import ExportError
+from kilotune.errors import BudgetError, ExportError
 from kilotune.graph.capture import capture
 from kilotune.memory.ledger import LedgerReport
 from kilotune.models.pruned import metadata
@@ -26,7 +26,8 @@ from kilotune.train.recipe import Recipe
 from kilotune.train.run import Run
 from kilotune.train.selection import accounting_of, selector_of
 from kilotune.train.tensors import write_tensors
-from kilotune.update_plan import UpdatePlan
+from kilotune.units import format_bytes
+from kilotune.update_plan import Budget, UpdatePlan
 
 STACK_BYTES = 2048
 """What the deepest chain of calls needs, with room for an interrupt; the emulator measures it."""
@@ -127,8 +128,11 @@ class Export:
             plan, drawing = selector.draw(), find_drawing(selector, recipe.seed)
             total = selector.worst_case.total_bytes - recipe.program if drawing else None
         region = lay_out(graph, plan, replace(accounting, program_bytes=0), total)
+        report = region.layout.report(plan)
+        if self.plan is not None:
+            _check_budget(recipe, report)
         values = describe(self.model, region, self.weights_dtype, drawing, self._mean, self._std, recipe.seed)
-        return decide(values, plan, momentum), drawing, region.layout.report(plan), plan
+        return decide(values, plan, momentum), drawing, report, plan
 
     def _check_program(self, program: Program) -> None:
         """What is known before anything is linked; ``codegen.firmware.build`` measures the rest."""
@@ -195,6 +199,24 @@ class Export:
         (folder / "reference.json").write_bytes(msgspec.json.format(msgspec.json.encode(reference)) + b"\n")
         (folder / "plan.json").write_text(plan.to_json())
         write_tensors(folder / "weights.safetensors", self.model.state_dict(), metadata(self.model))
+
+
+def _check_budget(recipe: Recipe, report: LedgerReport) -> None:
+    """Raises BudgetError where a plan that was made before does not fit the recipe's budget."""
+    if recipe.budget is None:
+        return
+    budget = Budget.parse(recipe.budget, recipe.ledger)
+    counted = {
+        "total": report.total_bytes + recipe.program,
+        "selection": report.selection_bytes,
+        "parameters": report.weight_elements * report.accounting.element_bytes,
+    }
+    needed = counted[budget.ledger]
+    if needed > budget.nbytes:
+        raise BudgetError(
+            f"the plan takes {format_bytes(needed)} ({budget.ledger} ledger), the budget is {format_bytes(budget.nbytes)}; "
+            "raise the budget, or make a plan for it with `kilotune plan`"
+        )
 
 
 def _medium(nbytes: int) -> Medium | None:

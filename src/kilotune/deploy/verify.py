@@ -68,8 +68,20 @@ class Verification:
     @property
     def losses_agree(self) -> bool:
         """Whether ten and a hundred steps have the same losses."""
+        return all(agree for _, agree, _ in self.losses_apart)
+
+    @property
+    def losses_apart(self) -> list[tuple[int, bool, float]]:
+        """Of ten and of a hundred steps: how many, whether they have the same losses, and the farthest two."""
         pairs = list(zip(self.loss_torch, self.loss_c, strict=True))
-        return all(abs(a - b) <= limit * max(1.0, abs(a)) for n, limit in LOSS_TOLERANCE.items() for a, b in pairs[:n])
+        return [
+            (
+                n,
+                all(abs(a - b) <= limit * max(1.0, abs(a)) for a, b in pairs[:n]),
+                max(abs(a - b) for a, b in pairs[:n]),
+            )
+            for n, limit in LOSS_TOLERANCE.items()
+        ]
 
     @property
     def ok(self) -> bool:

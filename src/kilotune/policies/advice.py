@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 def advice(fitting: "Fitting", budget: Budget) -> str:
     """The smallest budget that would do, and the policies that fit this one."""
-    others = ", ".join(_that_fit(fitting, budget)) or "no policy does"
-    task = fitting.task
+    others, task = _that_fit(fitting, budget), fitting.task
+    way_out = (
+        f", use a smaller input, or a policy that fits: {', '.join(others)}"
+        if others
+        else " or use a smaller input; no policy fits"
+    )
+    takes = f"{needs(fitting, budget)} ({budget.ledger} ledger)"
     return (
         f"policy {fitting.policy.name} on {task.graph.model} at {'x'.join(map(str, task.graph.input.shape[1:]))} "
-        f"{needs(fitting, budget)} ({budget.ledger} ledger), the budget is {format_bytes(budget.nbytes)}; raise the budget, use "
-        f"a smaller input, or a policy that fits: {others}"
+        f"{takes}, the budget is {format_bytes(budget.nbytes)}; raise the budget{way_out}"
     )
 
 

@@ -16,6 +16,8 @@ typedef @pixel@ kt_pixel; /* what an image (c,h,w) consists of: normalised numbe
 #define KT_LAYERS @n_slices@ /* layers that draws may train, the classifier among them */
 #define KT_POOL @n_pool@ /* of these, layers that the device draws from */
 
+#define KT_STORE_BYTES @store_bytes@ /* of a medium with pages of 4096 bytes that just holds the weight store; 0: nothing is committed */
+
 #define KT_IDENTITY @identity@u /* of this network and plan, in the store */
 
 extern float kt_arena[KT_ARENA_BYTES / 4];
