@@ -19,7 +19,7 @@ from tests.objects import Objects
 FLAGS = ("-O2", "-march=native", *PROBE)
 COMPILED = (*host.FLAGS, *FLAGS, "-fPIC")
 
-Build = Callable[[Case], HostProject]
+Build = Callable[..., HostProject]
 
 
 class SqueezeNet(nn.Module):
@@ -132,13 +132,13 @@ def build(objects: Objects, runtime_objects: list[Path], tmp_path: Path) -> Buil
 
     numbers = count()
 
-    def make(case: Case) -> HostProject:
+    def make(case: Case, store_bytes: int = 0) -> HostProject:
         folder = tmp_path / str(next(numbers))
         write_sources(case.program, folder / "project", "a network", "a plan", case.reference.learning_rate)
         sources = folder / "project" / "src"
         own = objects([sources / "kt_project.c", sources / "kt_weights.c"], sources, "gcc", *COMPILED)
         (folder / "build").mkdir()
         library = link([*runtime_objects, *own], folder / "build", FLAGS)
-        return HostProject.of(library, case.program)
+        return HostProject.of(library, case.program, store_bytes)
 
     return make

@@ -188,6 +188,17 @@ def test_a_restart_changes_no_bit(start):
     assert np.array_equal(broken.infer(image), whole.infer(image))
 
 
+def test_what_was_saved_comes_back(start):
+    project = start()
+    project.train(samples(0))
+    project.save()
+    saved = project.weights_hash()
+    project.train(samples(1))
+    assert project.weights_hash() != saved
+    project.restore()
+    assert project.weights_hash() == saved
+
+
 def test_after_power_loss_training_goes_on_from_the_last_redraw(start):
     project = start()
     project.train(samples(0))

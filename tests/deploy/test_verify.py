@@ -150,6 +150,25 @@ def test_gradients_of_several_samples_are_averaged(build):
     assert difference("logits", found, expected).relative < VALUE_TOLERANCE
 
 
+def test_what_was_saved_comes_back(build):
+    """Of a project without draws: what is trained; and where there is no store, that is said."""
+    project, image = build(make_case("user"), store_bytes=1 << 16), np.zeros((3, 16, 16), np.float32)
+    with pytest.raises(ExportError, match="the project returned -2"):
+        project.restore()
+    hashes = []
+    for save in (True, False):
+        project.train_step(image, 1)
+        project.apply()
+        hashes.append(project.weights_hash())
+        if save:
+            project.save()
+    assert hashes[0] != hashes[1]
+    project.restore()
+    assert project.weights_hash() == hashes[0]
+    with pytest.raises(ExportError, match="the project returned -2"):
+        build(make_case("user")).save()
+
+
 def test_a_wrong_weight_is_found_where_it_is(build):
     case = make_case("user")
     weight = case.values.constants["weight1"].values

@@ -133,6 +133,10 @@ class HostProject:
         """Everything trained to the store."""
         self.check(self._c.kt_save())
 
+    def restore(self) -> None:
+        """What was saved last. Raises ExportError where nothing was."""
+        self.check(self._c.kt_restore())
+
     def set_learning_rate(self, rate: float) -> None:
         """For the updates to come."""
         self._c.kt_set_learning_rate(rate)
