@@ -34,7 +34,7 @@ def test_json_keys():
     plan = UpdatePlan((ChannelSet("conv", "in", (0, 3)),), ("conv",))
     assert json.loads(plan.to_json()) == {
         "channels": [["conv", "in", [0, 3]]], "biases": ["conv"], "classifier": True, "pool": [],
-        "state_bytes": 0, "keeps": [], "version": 1,
+        "state_bytes": 0, "keeps": [], "version": 1, "network": "",
     }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """What is trained, as plain data: a policy returns it, training obeys it, firmware executes it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
@@ -64,6 +64,7 @@ class UpdatePlan:
     pool: layers that later draws of the policy behind this plan may train; memory is laid out for all of them.
     state_bytes: RAM that the policy keeps between draws (stored norms).
     keeps: layers that keep their input compressed, and how; all others keep it exactly.
+    network: fingerprint of the network that it was drawn for, "" where nobody said.
     """
 
     channels: tuple[ChannelSet, ...] = ()
@@ -73,6 +74,7 @@ class UpdatePlan:
     state_bytes: int = 0
     keeps: tuple[Keep, ...] = ()
     version: int = PLAN_VERSION
+    network: str = field(default="", compare=False)
 
     def __post_init__(self):
         if self.version != PLAN_VERSION:

@@ -123,6 +123,17 @@ def test_a_plan_of_another_network_is_refused(folder, kilotune):
     assert "data.npz: this is not an update plan" in refused("data.npz")
 
 
+def test_a_plan_of_a_network_with_the_same_names_is_refused(folder, kilotune):
+    """Its layers have other channels; all channels that the plan names are there."""
+    drawn = plan_of(ChannelSet("3", "in", (1,)), network="00000000")
+    called = kilotune(*EXPORT, "--plan", drawn, "--out", "firmware")
+    assert (called.code, called.stdout) == (1, "")
+    assert "the plan was drawn for a network with other layers (fingerprint 00000000) than" in called.stderr
+    planned = kilotune("plan", MODEL, "--input", "1x8x8", "--budget", "8KiB", "--out", "plan.json")
+    assert planned.code == 0
+    assert kilotune(*EXPORT, "--plan", "plan.json", "--out", "firmware").code == 0
+
+
 def test_a_plan_stays_within_the_budget(folder, kilotune):
     planned = kilotune(
         "plan",

@@ -114,7 +114,10 @@ class StepGraph:
 
 
 def check_plan(graph: Graph, plan: UpdatePlan) -> None:
-    """Raise PlanError unless every layer, channel and bias of the plan exists in the network and can be kept as it says."""
+    """Raise PlanError unless every layer, channel and bias of the plan exists in the network and can be kept as it says.
+
+    A plan that knows which network it was drawn for is refused by every other one.
+    """
     for name, axis, indices in plan.channels:
         layer = graph.find_layer(name)
         channels = layer.in_channels if axis == "in" else layer.out_channels
@@ -133,6 +136,11 @@ def check_plan(graph: Graph, plan: UpdatePlan) -> None:
     strangers = [chosen.layer for chosen in plan.channels if plan.pool and chosen.layer not in plan.pool]
     if strangers:
         raise PlanError(f"the plan trains {', '.join(strangers)}, which is not in its pool; add it to the pool")
+    if plan.network not in ("", graph.fingerprint):
+        raise PlanError(
+            f"the plan was drawn for a network with other layers (fingerprint {plan.network}) than {graph.model} has "
+            f"({graph.fingerprint}); draw one for this network"
+        )
     check_keeps(graph, plan)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import ClassVar
+from zlib import crc32
 
 from kilotune.errors import PlanError
 
@@ -441,6 +442,12 @@ class Graph:
     def layer(self) -> dict[str, Layer]:
         """Layers by name."""
         return {layer.name: layer for layer in self.layers}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What networks with another body do not share: names, kernels and channels of its layers; not weights, nor sizes."""
+        facts = [(one.name, one.kind, one.in_channels, one.out_channels, one.kernel, one.groups) for one in self.body]
+        return f"{crc32(repr(facts).encode()):08x}"
 
     @cached_property
     def body(self) -> tuple[Layer, ...]:

@@ -104,12 +104,14 @@ class Selector:
 
     def draw(self) -> UpdatePlan:
         """The next plan."""
-        bound = self.fitting.bound(self.size)
+        bound, network = self.fitting.bound(self.size), self.fitting.task.graph.fingerprint
         sets = self.policy.draw(self.fitting.task, self.size, self.memory, self.rng)
         pool = self.fitting.pool(bound)
         fixed = pool == tuple(chosen.layer for chosen in sets)
         state_bytes, keeps = self.fitting.state_bytes(bound), self.fitting.keeps(bound)
-        return UpdatePlan(sets, bound.biases, bound.classifier, () if fixed else pool, state_bytes, keeps)
+        return UpdatePlan(
+            sets, bound.biases, bound.classifier, () if fixed else pool, state_bytes, keeps, network=network
+        )
 
     def observe(self, plan: UpdatePlan, norms: dict[str, np.ndarray]) -> None:
         """Take in the gradient norms (k,) of the channels of ``plan``, by layer."""
