@@ -39,7 +39,7 @@ from kilotune.memory.ledger import Accounting
 from kilotune.ops.prepare import prepare
 from kilotune.ops.slices import bias_name
 from kilotune.train.recipe import Recipe
-from kilotune.update_plan import ChannelSet, UpdatePlan
+from kilotune.update_plan import UpdatePlan
 
 SIDE, CLASSES, RATE = 128, 10, 1e-4
 ROUNDS, STEPS = 20, 5
@@ -69,7 +69,7 @@ def main() -> None:
         for phase, found in phases.items():
             print(
                 f"{name}, {phase}:",
-                ", ".join(f"{who} {ms:.2f} ms ({found.ratio[who]:.1f}x)" for who, ms in found[0].items()),
+                ", ".join(f"{who} {ms:.2f} ms ({found.ratio[who]:.1f}x)" for who, ms in found.milliseconds.items()),
             )
     answer: dict[str, Any] = {"threads": threads, "onnxruntime": ort_step.missing() or "1.19.2"}
     answer["results"] = {
@@ -90,7 +90,7 @@ def compare(model: torch.nn.Module, x: torch.Tensor, n_last: int | None, threads
     """A step, and the forward pass."""
     graph = without_dropout(capture(model, x))
     layers = graph.body if n_last is None else graph.body[-n_last:]
-    sets = tuple(ChannelSet(layer.name, "in", tuple(range(layer.in_channels))) for layer in layers)
+    sets = tuple(layer.whole() for layer in layers)
     plan = UpdatePlan(sets, tuple(layer.name for layer in layers))
     trained = (*layers, graph.layer[graph.classifier])
     values = describe(model, lay_out(graph, plan, Accounting(accumulate=False)), "float32")

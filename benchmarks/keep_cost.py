@@ -23,7 +23,7 @@ from kilotune.data.augment import Augment
 from kilotune.data.sets import load
 from kilotune.memory.measure import saved_by_layer
 from kilotune.ops.prepare import Step
-from kilotune.update_plan import ChannelSet, Keep, UpdatePlan
+from kilotune.update_plan import Keep, UpdatePlan
 
 RESULTS = Path(__file__).parent / "results" / "keep_cost.json"
 NETWORK, WEIGHTS, BATCH, N_LAYERS = "mobilenet_v2_w0.35_same", "mbv2_w0.35_backbone", 32, 4
@@ -34,7 +34,7 @@ LIMITS = {"hosvd:0.8": 1.5, "asi": 1.15, "filter:2": 0.6}
 def last_layers(graph, ways: dict[str, str] | str | None) -> UpdatePlan:
     """All channels of the last convolutions, kept in ``ways``."""
     layers = graph.body[-N_LAYERS:]
-    sets = tuple(ChannelSet(layer.name, "in", tuple(range(layer.in_channels))) for layer in layers)
+    sets = tuple(layer.whole() for layer in layers)
     by_layer = dict.fromkeys((layer.name for layer in layers), ways) if isinstance(ways, str) else ways or {}
     return UpdatePlan(sets, keeps=tuple(Keep(name, way) for name, way in by_layer.items()))
 

@@ -24,7 +24,7 @@ from kilotune.graph.keeping import keep_all
 from kilotune.memory.ledger import ledger
 from kilotune.models.digitnet import pretrained_digitnet
 from kilotune.train.recipe import Recipe
-from kilotune.update_plan import ChannelSet, UpdatePlan
+from kilotune.update_plan import UpdatePlan
 
 RESULTS = Path(__file__).parent / "results" / "keep_on_device.json"
 WAYS = (None, "int8", "int4", "prune:0.1", "pattern:1", "filter:2")
@@ -37,7 +37,7 @@ def row(keep: str | None) -> dict[str, int]:
     model = pretrained_digitnet()
     graph = capture(model, torch.zeros(1, 3, SIDE, SIDE))
     layers = graph.body[-N_LAYERS:]
-    sets = tuple(ChannelSet(layer.name, "in", tuple(range(layer.in_channels))) for layer in layers)
+    sets = tuple(layer.whole() for layer in layers)
     keeps = keep_all(graph, None if keep is None else {layer.name: keep for layer in layers})
     plan = UpdatePlan(sets, keeps=keeps)
     images = np.random.default_rng(0).standard_normal((2, 3, SIDE, SIDE)).astype(np.float32)

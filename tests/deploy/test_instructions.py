@@ -1,25 +1,13 @@
 """What a training step costs in instructions is recorded; more of them need a reason, and a new record."""
 
 import json
-import os
 import shutil
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
-BENCHMARKS = REPOSITORY / "benchmarks"
-MODELS = Path("weights", "models.json")
-
-
-@pytest.fixture
-def data(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretrained weights and real images; skips where they are not."""
-    folder = Path(os.environ.get("KILOTUNE_DATA", REPOSITORY / "../shared/data")).resolve()
-    if not (folder / MODELS).is_file():
-        pytest.skip(f"needs {folder / MODELS}")
-    monkeypatch.setenv("KILOTUNE_DATA", str(folder))
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def check(name: str, board: str) -> None:
@@ -49,5 +37,5 @@ def test_a_step_needs_no_more_than_recorded():
     check("digits", "mps2-an386")
 
 
-def test_the_work_that_the_best_peer_was_measured_on_needs_no_more_than_recorded(data):
+def test_the_work_that_the_best_peer_was_measured_on_needs_no_more_than_recorded(data_root):
     check("sparse_update", "mps2-an500")

@@ -16,6 +16,12 @@ from tests.oracles.networks import cut_to_patterns
 TOLERANCE = 1e-4
 
 
+@pytest.fixture
+def precompiled(runtime_objects, monkeypatch):
+    """The runtime is compiled once for all tests."""
+    monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
+
+
 def batches(size):
     draws = torch.Generator().manual_seed(0)
     x, y = torch.randn(20, 3, 16, 16, generator=draws), torch.randint(4, (20,), generator=draws)
@@ -33,7 +39,7 @@ def make(kind, patterned=False, **fields):
 
 def tuned(kind, size=5, **fields):
     tuner = make(kind, **fields)
-    record = tuner.fit(batches(size), batches(5), epochs=2, quiet=True)
+    record = tuner.fit(batches(1), batches(5), epochs=2, quiet=True)
     return record, torch.cat([p.detach().reshape(-1) for p in tuner.model.parameters()])
 
 
@@ -61,8 +67,7 @@ def tuned(kind, size=5, **fields):
     ],
     ids=str,
 )
-def test_the_same_training(runtime_objects, monkeypatch, fields):
-    monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
+def test_the_same_training(precompiled, fields):
     (expected, weights), (found, ours) = tuned(FineTuner, **fields), tuned(CFineTuner, **fields)
     assert [epoch.channels for epoch in found.epochs] == [epoch.channels for epoch in expected.epochs]
     assert [epoch.loss for epoch in found.epochs] == pytest.approx(
@@ -71,16 +76,14 @@ def test_the_same_training(runtime_objects, monkeypatch, fields):
     assert float((weights - ours).abs().max()) < TOLERANCE
 
 
-def test_each_image_is_kept_on_its_own(runtime_objects, monkeypatch):
+def test_each_image_is_kept_on_its_own(precompiled):
     """As on a device; PyTorch shares a scale among the images of a batch. Rounding costs little."""
-    monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
     exact, found = (tuned(CFineTuner, policy="random", keep=keep)[0] for keep in (None, "int8"))
     assert [epoch.loss for epoch in found.epochs] == pytest.approx([epoch.loss for epoch in exact.epochs], rel=0.1)
 
 
-def test_a_draw_compiles_nothing(runtime_objects, monkeypatch):
+def test_a_draw_compiles_nothing(precompiled, monkeypatch):
     """One project for all draws."""
-    monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
     linked = []
     monkeypatch.setattr(trainer, "link", lambda *rest: linked.append(rest) or link(*rest))
     record, _ = tuned(CFineTuner, policy="random", redraw="step")
@@ -88,8 +91,7 @@ def test_a_draw_compiles_nothing(runtime_objects, monkeypatch):
     assert len(linked) == 1
 
 
-def test_after_ctrl_c_the_model_has_what_was_trained_so_far(runtime_objects, monkeypatch):
-    monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
+def test_after_ctrl_c_the_model_has_what_was_trained_so_far(precompiled, monkeypatch):
 
     def ask(self):
         self.asked, self._main = True, False
@@ -108,8 +110,7 @@ def test_after_ctrl_c_the_model_has_what_was_trained_so_far(runtime_objects, mon
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_a_loss_that_is_no_number_ends_the_run(runtime_objects, monkeypatch, size):
-    monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
+def test_a_loss_that_is_no_number_ends_the_run(precompiled, size):
     with pytest.raises(TrainingError, match=r"the loss became (nan|inf) in"):
         tuned(CFineTuner, size, policy="full", budget=None, batch_size=size, lr=1e30, warmup_epochs=0)
 
@@ -130,9 +131,8 @@ def test_a_recipe_of_the_other_backend_is_refused():
         make(CFineTuner, backend="torch")
 
 
-def test_a_run_goes_on_as_if_it_had_never_stopped(runtime_objects, monkeypatch, tmp_path):
+def test_a_run_goes_on_as_if_it_had_never_stopped(precompiled, tmp_path):
     """With what was trained in C alone, image by image."""
-    monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
     fields = {"policy": "random", "batch_size": 1, "schedule": "constant", "warmup_epochs": 0}
     through, first, second = (make(CFineTuner, **fields) for _ in range(3))
     through.fit(batches(1), batches(5), epochs=2, quiet=True)
@@ -144,8 +144,7 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(runtime_objects, monkeypatch, 
         assert torch.equal(tensor, second.model.state_dict()[name]), name
 
 
-def test_only_steps_of_one_image_are_all_in_c(runtime_objects, monkeypatch):
-    monkeypatch.setattr(trainer, "_runtime_objects", lambda names: runtime_objects)
+def test_only_steps_of_one_image_are_all_in_c(precompiled, monkeypatch):
     steps = []
     monkeypatch.setattr(torch.optim.SGD, "step", lambda *rest, **named: steps.append(1))
     counts = {}

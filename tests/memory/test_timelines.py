@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kilotune.graph.backward import StepGraph, all_inputs
+from kilotune.graph.backward import StepGraph
 from kilotune.graph.capture import capture
 from kilotune.memory import timelines
 from kilotune.memory.accounting import Accounting
@@ -76,7 +76,7 @@ def test_a_layer_that_is_always_whole_is_laid_out_as_the_classifier_is():
     assert kept.last == layout.timeline.backward_at[layer.node]
     assert layout.resident_bytes == 4 * 2 * layer.weight_elements
     assert drawn.resident_bytes == 0
-    plan = UpdatePlan((all_inputs(graph, layer.name),), (), False)
+    plan = UpdatePlan((layer.whole(),), (), False)
     whole, copied = layout.report(UpdatePlan((), (), False)), drawn.report(plan)
     assert whole.total_bytes <= copied.total_bytes
     assert whole.by_kind["whole"] + whole.by_kind["whole_gradient"] == layout.resident_bytes

@@ -10,9 +10,9 @@ from kilotune.models.entry import read_entries, to_state_dict
 from kilotune.models.inverted import Block
 
 
-def test_derived_expansions_and_shortcuts_are_those_of_the_file(data):
+def test_derived_expansions_and_shortcuts_are_those_of_the_file(data_root):
     """Our tables leave out what follows from the channels; the file says it explicitly."""
-    for entry in read_entries(data / "weights" / "models.json").values():
+    for entry in read_entries(data_root / "weights" / "models.json").values():
         channels = [entry.stem.out, *(block.out for block in entry.blocks)]
         for (c, _), block in zip(pairwise(channels), entry.blocks, strict=True):
             ours = Block(block.k, block.s, block.mid, block.out)
@@ -20,8 +20,8 @@ def test_derived_expansions_and_shortcuts_are_those_of_the_file(data):
         assert (entry.stem.k, entry.stem.s) == (3, 2)
 
 
-def test_dequantisation_is_exact_integer_arithmetic(data):
-    entry = read_entries(data / "weights" / "models.json")["mcunet_5fps_int8"]
+def test_dequantisation_is_exact_integer_arithmetic(data_root):
+    entry = read_entries(data_root / "weights" / "models.json")["mcunet_5fps_int8"]
     generator = torch.Generator().manual_seed(0)
     tensors = _random_int8_tensors(entry, generator)
     state = to_state_dict(entry, tensors, create("mcunet_in1", folded=True))
@@ -34,8 +34,8 @@ def test_dequantisation_is_exact_integer_arithmetic(data):
     assert state["classifier.linear.weight"].shape == (1000, 160)
 
 
-def test_a_missing_tensor_is_named(data):
-    entry = read_entries(data / "weights" / "models.json")["mcunet_in2"]
+def test_a_missing_tensor_is_named(data_root):
+    entry = read_entries(data_root / "weights" / "models.json")["mcunet_in2"]
     with pytest.raises(WeightsError, match=r"mcunet_in2\.safetensors lacks 'stem\.conv\.weight'"):
         to_state_dict(entry, {}, create("mcunet_in2"))
 

@@ -38,9 +38,9 @@ def test_every_network_makes_logits(name, folded):
 
 
 @pytest.mark.parametrize("entry", MODEL_OF_ENTRY)
-def test_every_entry_reproduces_its_golden_output(data, entry):
+def test_every_entry_reproduces_its_golden_output(data_root, entry):
     loaded = load(MODEL_OF_ENTRY[entry], entry)
-    golden = _golden(data)
+    golden = _golden(data_root)
     model = loaded.model.eval()
     if entry == "mbv2_w0.35_backbone":
         assert loaded.new_head
@@ -52,13 +52,13 @@ def test_every_entry_reproduces_its_golden_output(data, entry):
     assert loaded.source == entry
 
 
-def test_the_golden_tolerance_tells_a_wrong_epsilon(data):
+def test_the_golden_tolerance_tells_a_wrong_epsilon(data_root):
     loaded = load("proxylessnas_w0.3", "proxyless_w0.3")
     for module in loaded.model.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.eps == 1e-3
             module.eps = 1e-5
-    golden = _golden(data)
+    golden = _golden(data_root)
     with torch.no_grad():
         output = loaded.model.eval()(_normalise(golden["input_176"], loaded)).numpy()
     assert np.abs(output - golden["output_proxyless_w0.3"]).max() > 0.1
@@ -73,7 +73,7 @@ def test_the_golden_tolerance_tells_a_wrong_epsilon(data):
         ("resnet18", "mbv2_w1.0_int8", "another kind of network", "mobilenet_v2_same"),
     ],
 )
-def test_a_misfit_says_which_model_fits(data, model, entry, found, way_out):
+def test_a_misfit_says_which_model_fits(data_root, model, entry, found, way_out):
     with pytest.raises(WeightsError, match=rf"{found}.*; use the model {way_out}$"):
         load(model, entry)
 
@@ -81,13 +81,13 @@ def test_a_misfit_says_which_model_fits(data, model, entry, found, way_out):
 @pytest.mark.parametrize(
     ("classes", "expected", "new_head"), [(None, 1000, False), (1000, 1000, False), (10, 10, True)]
 )
-def test_another_number_of_classes_makes_a_new_head_and_says_so(data, classes, expected, new_head):
+def test_another_number_of_classes_makes_a_new_head_and_says_so(data_root, classes, expected, new_head):
     loaded = load("mcunet_in1", "mcunet_5fps_int8", classes)
     assert loaded.model.classifier.linear.out_features == expected
     assert loaded.new_head == new_head
 
 
-def test_the_new_head_depends_on_the_seed_alone(data):
+def test_the_new_head_depends_on_the_seed_alone(data_root):
     state = torch.get_rng_state()
     first, again, other = (load("mcunet_in1", "mcunet_5fps_int8", 10, seed).model for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), state)
@@ -192,8 +192,8 @@ def test_importing_kilotune_does_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def _golden(data):
-    path = data / "weights" / "golden.npz"
+def _golden(data_root):
+    path = data_root / "weights" / "golden.npz"
     if not path.is_file():
         pytest.skip(f"needs {path}")
     return np.load(path)

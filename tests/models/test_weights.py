@@ -85,18 +85,18 @@ def test_without_data_the_variable_to_set_is_named(no_data):
         find("mcunet_in2")
 
 
-def test_unknown_entries_list_the_known_ones(data):
+def test_unknown_entries_list_the_known_ones(data_root):
     with pytest.raises(WeightsError, match="neither a file nor one of the entries mcunet_in2, mcunet_in3"):
         find("mcunet_in9")
 
 
-def test_the_path_of_an_entry_means_the_entry(data):
-    assert find(str(data / "weights" / "mcunet_in2.safetensors")) == find("mcunet_in2")
+def test_the_path_of_an_entry_means_the_entry(data_root):
+    assert find(str(data_root / "weights" / "mcunet_in2.safetensors")) == find("mcunet_in2")
 
 
-def test_an_entry_whose_file_is_gone_is_named(data, tmp_path, monkeypatch):
+def test_an_entry_whose_file_is_gone_is_named(data_root, tmp_path, monkeypatch):
     (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / "models.json").write_bytes((data / "weights" / "models.json").read_bytes())
+    (tmp_path / "weights" / "models.json").write_bytes((data_root / "weights" / "models.json").read_bytes())
     monkeypatch.setenv("KILOTUNE_DATA", str(tmp_path))
     with pytest.raises(WeightsError, match=r"mcunet_in2 needs the file .*mcunet_in2\.safetensors"):
         read("mcunet_in2")

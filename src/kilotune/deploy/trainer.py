@@ -15,7 +15,6 @@ from kilotune.codegen.host import HostProject, compile_objects, link
 from kilotune.codegen.project import RUNTIME, write_sources
 from kilotune.deploy.describe import describe, lay_out
 from kilotune.errors import RunError
-from kilotune.graph.backward import all_inputs
 from kilotune.graph.node import Dropout
 from kilotune.memory.accounting import Accounting
 from kilotune.ops.prepare import Step
@@ -80,8 +79,8 @@ class CStepper(Stepper):
 
     def train(self, micro_batches: Sequence[Batch], learning_rate: float, look: Callable[[], None]) -> torch.Tensor:
         """One step; the loss."""
-        images = _images(micro_batches)
-        self._is_in_c = self._is_in_c and len(images) == 1
+        # A project sums gradients or does not: once a step had several images, it sums for good.
+        self._is_in_c = self._is_in_c and sum(len(y) for _, y in micro_batches) == 1
         if not self._is_in_c:
             return super().train(micro_batches, learning_rate, look)
         self._prepare(accumulate=self._looks)
@@ -89,7 +88,8 @@ class CStepper(Stepper):
             self._bring_values()
             self._is_ahead = True
         self._project.set_learning_rate(learning_rate)
-        loss = self._project.train_step(*images[0])
+        [(image, label)] = _images(micro_batches)
+        loss = self._project.train_step(image, label)
         look()
         self._project.apply()
         return torch.tensor(loss)
@@ -133,7 +133,7 @@ class CStepper(Stepper):
         """Compile a project with room for all channels of the pool."""
         step = self._c_step
         graph = without_dropout(step.graph)
-        largest = replace(plan, channels=tuple(all_inputs(graph, name) for name in pool))
+        largest = replace(plan, channels=tuple(graph.layer[name].whole() for name in pool))
         self._region = lay_out(
             graph, largest, Accounting(tiled=True, accumulate=accumulate), whole=self._always_whole(plan, largest)
         )

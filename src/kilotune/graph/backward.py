@@ -144,16 +144,11 @@ def check_plan(graph: Graph, plan: UpdatePlan) -> None:
     check_keeps(graph, plan)
 
 
-def all_inputs(graph: Graph, name: str) -> ChannelSet:
-    """All input channels of a layer."""
-    return ChannelSet(name, "in", tuple(range(graph.layer[name].in_channels)))
-
-
 def whole_classifier(graph: Graph, plan: UpdatePlan) -> ChannelSet | None:
     """The classifier as a channel set, if the plan trains it."""
     if not plan.classifier or graph.classifier is None:
         return None
-    return all_inputs(graph, graph.classifier)
+    return graph.layer[graph.classifier].whole()
 
 
 class _Differentiation:

@@ -7,6 +7,7 @@ from typing import ClassVar
 from zlib import crc32
 
 from kilotune.errors import PlanError
+from kilotune.update_plan import Axis, ChannelSet
 
 
 @dataclass(frozen=True)
@@ -365,6 +366,10 @@ class Layer:
     def kernel_elements(self) -> int:
         """D^2, weights of one kernel; only the taps of its pattern, where it has one."""
         return prod(self.kernel) if self.taps is None else self.taps
+
+    def whole(self, axis: Axis = "in") -> ChannelSet:
+        """All input channels, or all output neurons."""
+        return ChannelSet(self.name, axis, tuple(range(self.in_channels if axis == "in" else self.out_channels)))
 
     def keeps_channels(self, axis: str) -> bool:
         """Whether training some channels along ``axis`` needs only those channels of the input.

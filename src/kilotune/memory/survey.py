@@ -5,15 +5,12 @@ from dataclasses import replace
 from kilotune.graph.node import Graph
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.ledger import Layout, LedgerReport
-from kilotune.update_plan import Axis, ChannelSet, UpdatePlan
+from kilotune.update_plan import Axis, UpdatePlan
 
 
 def whole_layers(graph: Graph, layers: tuple[str, ...], axis: Axis = "in") -> UpdatePlan:
     """All units of ``layers`` along ``axis`` and nothing else."""
-    chosen = [graph.find_layer(name) for name in layers]
-    counts = [layer.in_channels if axis == "in" else layer.out_channels for layer in chosen]
-    sets = [ChannelSet(layer.name, axis, tuple(range(n))) for layer, n in zip(chosen, counts, strict=True)]
-    return UpdatePlan(tuple(sets), classifier=False)
+    return UpdatePlan(tuple(graph.find_layer(name).whole(axis) for name in layers), classifier=False)
 
 
 def survey_report(graph: Graph, layers: tuple[str, ...], accounting: Accounting) -> LedgerReport:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kilotune.graph.backward import StepGraph, all_inputs
+from kilotune.graph.backward import StepGraph
 from kilotune.graph.keeping import ways_of
 from kilotune.graph.node import Graph
 from kilotune.memory.accounting import Accounting
@@ -75,7 +75,7 @@ class Timelines:
         starts = self._starts(set(pool), {*biases, *whole, *([self.graph.classifier] if classifier else [])})
         key = _Key(starts, biases, classifier, whole, always, self._plain({keep.layer for keep in keeps}))
         if key not in self._sheets:
-            channels = tuple(all_inputs(self.graph, name) for name in whole)
+            channels = tuple(self.graph.layer[name].whole() for name in whole)
             step_graph = StepGraph.of(
                 self.graph, UpdatePlan(channels, biases, classifier, keeps=always), through=starts
             )

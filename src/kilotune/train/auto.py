@@ -25,7 +25,7 @@ from kilotune.policies.base import Task
 from kilotune.policies.fit import Selector
 from kilotune.policies.fitting import Fitting
 from kilotune.policies.ranking import Ranking
-from kilotune.update_plan import Budget, ChannelSet, Keep, UpdatePlan
+from kilotune.update_plan import Budget, Keep, UpdatePlan
 
 # So many draws are averaged; each is told the measured norms of its channels, as training would tell it.
 N_DRAWS = 12
@@ -142,7 +142,7 @@ def _with_bias(graph: Graph) -> tuple[str, ...]:
 
 def _gradients(model: nn.Module, graph: Graph, x: Tensor, y: Tensor, keep: str | None, batch: int) -> dict[str, Tensor]:
     """Of all weights, channel-major, and biases, by name; in float64, batch norm and dropout as in evaluation."""
-    sets = tuple(ChannelSet(layer.name, "in", tuple(range(layer.in_channels))) for layer in graph.body)
+    sets = tuple(layer.whole() for layer in graph.body)
     kept = [] if keep is None else [layer.name for layer in graph.body if not reads_image(graph, layer)]
     keeps = tuple(Keep(name, keep) for name in kept if keep is not None)
     step = prepare(deepcopy(model), x, UpdatePlan(sets, _with_bias(graph), keeps=keeps), graph).eval()

@@ -13,7 +13,7 @@ from kilotune.graph.low_rank import stored
 from kilotune.graph.node import Graph
 from kilotune.ops.prepare import prepare
 from kilotune.units import format_bytes
-from kilotune.update_plan import ChannelSet, Keep, UpdatePlan
+from kilotune.update_plan import Keep, UpdatePlan
 
 ENERGIES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 CELLS = 2048
@@ -73,9 +73,7 @@ def _gradients(
     model: nn.Module, graph: Graph, layers: Sequence[str], x: Tensor, y: Tensor, way: str | None
 ) -> tuple[dict[str, Tensor], dict[str, Ranks]]:
     """Weight gradients by layer with inputs kept in ``way``, and the ranks that it found."""
-    sets = tuple(
-        ChannelSet(layer.name, "in", tuple(range(layer.in_channels))) for layer in graph.body if layer.name in layers
-    )
+    sets = tuple(layer.whole() for layer in graph.body if layer.name in layers)
     keeps = tuple(Keep(chosen.layer, way) for chosen in sets) if way else ()
     step = prepare(model, x, UpdatePlan(sets, classifier=False, keeps=keeps), graph).eval()
     cross_entropy(step(x), y).backward()

@@ -17,7 +17,7 @@ from kilotune.train.observe import StepMean, row_norms
 from kilotune.train.recipe import Recipe
 from kilotune.train.schedule import Schedule
 from kilotune.train.stepping import Stepper, find_device
-from kilotune.update_plan import ChannelSet, UpdatePlan
+from kilotune.update_plan import UpdatePlan
 
 
 def rank(
@@ -59,7 +59,7 @@ def rank(
 
 
 def _everything(graph: Graph) -> UpdatePlan:
-    sets = tuple(ChannelSet(layer.name, "in", tuple(range(layer.in_channels))) for layer in graph.body)
+    sets = tuple(layer.whole() for layer in graph.body)
     return UpdatePlan(sets, biases=tuple(layer.name for layer in graph.body if layer.has_bias))
 
 
