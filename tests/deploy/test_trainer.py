@@ -39,7 +39,7 @@ def make(kind, patterned=False, **fields):
 
 def tuned(kind, size=5, **fields):
     tuner = make(kind, **fields)
-    record = tuner.fit(batches(1), batches(5), epochs=2, quiet=True)
+    record = tuner.fit(batches(size), batches(5), epochs=2, quiet=True)
     return record, torch.cat([p.detach().reshape(-1) for p in tuner.model.parameters()])
 
 
@@ -131,14 +131,16 @@ def test_a_recipe_of_the_other_backend_is_refused():
         make(CFineTuner, backend="torch")
 
 
-def test_a_run_goes_on_as_if_it_had_never_stopped(precompiled, tmp_path):
-    """With what was trained in C alone, image by image."""
-    fields = {"policy": "random", "batch_size": 1, "schedule": "constant", "warmup_epochs": 0}
+@pytest.mark.parametrize("keep", [None, "int8", "int4"])
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_run_goes_on_as_if_it_had_never_stopped(precompiled, tmp_path, size, keep):
+    """With what was trained in C alone, image by image, and with what is rounded at random."""
+    fields = {"policy": "random", "batch_size": size, "schedule": "constant", "warmup_epochs": 0, "keep": keep}
     through, first, second = (make(CFineTuner, **fields) for _ in range(3))
-    through.fit(batches(1), batches(5), epochs=2, quiet=True)
-    first.fit(batches(1), batches(5), epochs=1, out=tmp_path / "run", quiet=True)
+    through.fit(batches(size), batches(5), epochs=2, quiet=True)
+    first.fit(batches(size), batches(5), epochs=1, out=tmp_path / "run", quiet=True)
     second.resume(tmp_path / "run")
-    second.fit(batches(1), batches(5), epochs=2, quiet=True)
+    second.fit(batches(size), batches(5), epochs=2, quiet=True)
     assert first.step.live  # It stopped while something was trained.
     for name, tensor in through.model.state_dict().items():
         assert torch.equal(tensor, second.model.state_dict()[name]), name

@@ -207,19 +207,21 @@ def fields(program: Program, is_fixed: bool = True) -> dict[str, str]:
         "accumulates": str(int(program.accumulates)),
         "counted": "    present.n_steps++;" if program.draws and program.accumulates else "",
         "counted_at_once": "    present.n_steps++;" if program.draws and not program.accumulates else "",
-        **dict.fromkeys(_ROUNDING, ""),
-        **(_ROUNDING if program.rounds else {}),
+        **dict.fromkeys(_rounding(), ""),
+        **(_rounding(is_fixed) if program.rounds else {}),
         "resident_bytes": str(program.resident_bytes),
     }
 
 
-_N_SEEN = "\n    uint32_t n_seen; /* samples trained on, with which rounding changes */"
-_ROUNDING = {
-    "n_seen": _N_SEEN,
-    "present": f"static struct {{{_N_SEEN}\n}} present;\n\n",
-    "seen": "    present.n_seen++;",
-    "unseen": "    present.n_seen = 0;",
-}
+def _rounding(is_fixed: bool = True) -> dict[str, str]:
+    """What a project adds that rounds at random; where trained channels are given, so is the number of samples."""
+    n_seen = "\n    uint32_t n_seen; /* samples trained on, with which rounding changes */"
+    return {
+        "n_seen": n_seen,
+        "present": f"{'static ' if is_fixed else ''}struct {{{n_seen}\n}} present;\n\n",
+        "seen": "    present.n_seen++;",
+        "unseen": "    present.n_seen = 0;",
+    }
 
 
 def fill(template: str, values: dict[str, str]) -> str:

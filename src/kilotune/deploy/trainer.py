@@ -88,6 +88,7 @@ class CStepper(Stepper):
             self._bring_values()
             self._is_ahead = True
         self._project.set_learning_rate(learning_rate)
+        self._round_anew()
         [(image, label)] = _images(micro_batches)
         loss = self._project.train_step(image, label)
         look()
@@ -106,11 +107,17 @@ class CStepper(Stepper):
         self.settle()
         self._prepare(accumulate=True)
         self._bring_values()
+        self._round_anew()
         images = _images(micro_batches)
         losses = [self._project.train_step(image, label) for image, label in images]
         if len(images) > 1:
             torch._foreach_div_(self._gradients, len(images))
         return torch.tensor(losses).mean()
+
+    def _round_anew(self) -> None:
+        """Have inputs rounded with numbers that follow from PyTorch's generator, whose state is in checkpoints."""
+        if self._program.rounds:
+            self._project.view("present", 1, np.uint32)[0] = int(torch.randint(2**32, ()))
 
     def _prepare(self, accumulate: bool) -> None:
         """Have the present plan trained, compiling where its layers are others than before, or gradients are summed anew."""
