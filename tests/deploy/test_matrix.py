@@ -160,14 +160,15 @@ def sanitized(project: Project, what: Session, folder: Path) -> int:
     return int(done.stdout.split("hash ")[1].split()[0], 16)
 
 
-def test_all_boards_agree(tmp_path, built, built_for):
-    """On fixed channels; the store that draws need has no place on a board without external memory."""
-    boards = [name for name, board in BOARDS.items() if board.emulator]
+@pytest.mark.parametrize(("policy", "n_boards"), [(STATIC, 7), (DYNAMIC, 6)])
+def test_all_boards_agree(tmp_path, built, built_for, policy, n_boards):
+    """The store that draws need has no place on the one board without external memory."""
+    boards = [name for name, board in BOARDS.items() if board.emulator and (policy == STATIC or board.external.nbytes)]
     needs(*boards)
-    what, folder = session("user", STATIC), tmp_path / "project"
-    export("user", STATIC, folder)
+    what, folder = session("user", policy), tmp_path / "project"
+    export("user", policy, folder)
     outcomes = [replace(run(built_for(folder, board), folder, board, what).outcome, stack_bytes=0) for board in boards]
-    assert outcomes == [run_on_host(built(folder, "gcc", *QUICK), what)] * 7
+    assert outcomes == [run_on_host(built(folder, "gcc", *QUICK), what)] * n_boards
 
 
 def test_one_byte_too_few(tmp_path, built_for):
