@@ -52,7 +52,7 @@ CASES = {
     "finetune: unknown token": Case(
         ("finetune", "--model", "cli_network:reader", "--data", "strange.npz"),
         1,
-        "has the token id 20, but Reader knows",
+        "has the token id 20, but cli_network:reader knows",
     ),
     "finetune: negative token": Case(
         ("finetune", "--model", "cli_network:reader", "--data", "negative.npz"), 1, "ids count from 0"
@@ -293,8 +293,8 @@ CASES = {
     "finetune: wrong channels": Case((*TUNE, "--input", "3x8x8"), 1, "check the input size"),
     "finetune: data of other channels": Case((*TUNE, "--data", "colour.npz"), 1, "3"),
     "finetune: unknown augmentation": Case((*TUNE, "--augment", "mixup"), 1, "augmentation 'mixup' is unknown"),
-    "finetune: unknown redraw": Case((*TUNE, "--redraw", "daily"), 1, "redraw"),
-    "finetune: no rate": Case((*TUNE, "--lr", "0"), 1, "`$.lr`"),
+    "finetune: unknown redraw": Case((*TUNE, "--redraw", "daily"), 2, "'daily' is none of policy, never,"),
+    "finetune: no rate": Case((*TUNE, "--lr", "0"), 2, "'0' is no learning rate"),
     "finetune: unknown optimiser": Case((*TUNE, "--optimizer", "lion"), 1, "optimizer 'lion' is unknown"),
     "finetune: unknown precision": Case((*TUNE, "--precision", "int4"), 2, "'int4' is not one of"),
     "finetune: no such device": Case((*TUNE, "--device", "abacus"), 1, "there is no device 'abacus' here"),

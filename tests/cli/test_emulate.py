@@ -80,6 +80,10 @@ def test_bad_input(kilotune, small, monkeypatch):
     assert "more than the 1,120 B" in refused("--ram", "1120")
     msgspec.structs.replace(MANIFEST, store_bytes=8192).write(small)
     assert "netduinoplus2 has 0 B (0.0 KiB) of memory for one; choose" in refused(board="netduinoplus2")
+    coloured, labels = np.zeros((30, 5, 4, 3), np.uint8), np.arange(30) % 3
+    np.savez("coloured.npz", x_train=coloured, y_train=labels, x_test=coloured, y_test=labels)
+    called = kilotune("emulate", str(small), "--data", "coloured.npz")
+    assert "coloured.npz has images (c, h, w) with c = 3, the project takes c = 1" in called.stderr
     (small / "src" / "project.c").unlink()
     assert "building for mps2-an386 failed: " in refused()
     msgspec.structs.replace(MANIFEST, n_classes=2).write(small)

@@ -42,6 +42,24 @@ def test_nothing_half_written(folder, kilotune):
     assert [path for path in Path().iterdir() if path.name.startswith(".new")] == []
 
 
+def test_a_run_has_a_recipe_already(folder, kilotune):
+    kilotune("finetune", "--model", MODEL, "--data", "data.npz", "--epochs", "1", "--budget", "8KiB", "--out", "run")
+    called = kilotune("export", "run", "--out", "firmware", "--lr", "0.1", "--plain", "--store", "64KiB")
+    assert called.code == 2
+    assert "'--streamed', '--lr'" in called.stderr
+    assert "a run goes on as its recipe says" in called.stderr
+    assert not Path("firmware").exists()
+
+
+def test_a_damaged_project_is_told(folder, kilotune, needs_compilers):
+    assert kilotune(*EXPORT, "--out", "firmware", "--policy", "classifier").code == 0
+    source = Path("firmware/src/kt_project.c")
+    source.write_text(source.read_text().partition("uint32_t kt_weights_hash")[0])
+    called = kilotune("verify", "firmware")
+    assert called.code == 1
+    assert called.stderr.splitlines()[-1].startswith("kilotune: the project has no kt_weights_hash: ")
+
+
 def test_a_policy_that_draws_anew_needs_a_store(folder, kilotune):
     drawing = (*EXPORT, "--policy", "random")
     without = kilotune(*drawing, "--out", "firmware", "--store", "0")
@@ -49,7 +67,10 @@ def test_a_policy_that_draws_anew_needs_a_store(folder, kilotune):
     assert "there is no weight store" in without.stderr
     small = kilotune(*drawing, "--out", "firmware", "--store", "4KiB")
     assert small.code == 1
-    assert "two banks of which take 16,384 B" in small.stderr
+    assert (
+        "two banks of which take 16,384 B (16.0 KiB); the store has 4,096 B (4.0 KiB) in pages of 4,096 B"
+        in small.stderr
+    )
     assert not Path("firmware").exists()
     assert kilotune(*drawing, "--out", "firmware", "--store", "16KiB", "--json").json["store_bytes"] == 16384
     assert (

@@ -20,7 +20,7 @@ def test_one_byte_too_small_fails_at_link(make_project, name, tmp_path):
     sizes = build(project, board, ROOMY, tmp_path).sizes
     assert sizes.stack == 1024
     assert build(project, board, sizes.ram, tmp_path).sizes == sizes
-    with pytest.raises(EmulatorError, match=rf"needs {sizes.ram:,} B .* of RAM limit on {name}, 1 B more than"):
+    with pytest.raises(EmulatorError, match=rf"needs {sizes.ram:,} B .* of RAM on {name}, 1 B more than"):
         build(project, board, sizes.ram - 1, tmp_path)
 
 

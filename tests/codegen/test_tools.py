@@ -1,4 +1,5 @@
 import shutil
+import sys
 
 import pytest
 
@@ -24,3 +25,9 @@ def test_a_compiler_says_what_it_dislikes(tmp_path):
     (tmp_path / "wrong.c").write_text("int f(void) { return x; }\n")
     with pytest.raises(EmulatorError, match=r"building failed: .*wrong.c:1:22: error: 'x' undeclared|‘x’ undeclared"):
         run_tool(["gcc", "-c", tmp_path / "wrong.c", "-o", tmp_path / "wrong.o"], "building")
+
+
+def test_ctrl_c_does_not_reach_a_compiler():
+    """It goes to the session of the terminal; the compiler has one of its own."""
+    own = run_tool([sys.executable, "-c", "import os; print(os.getsid(0) == os.getpid())"], "asking")
+    assert own.strip() == "True"

@@ -1,12 +1,14 @@
 """Training with gradients from C, against training with PyTorch's."""
 
+import shutil
+
 import pytest
 import torch
 
 from kilotune.codegen.host import link
 from kilotune.deploy import trainer
 from kilotune.deploy.trainer import CFineTuner
-from kilotune.errors import RunError, TrainingError
+from kilotune.errors import ExportError, RunError, TrainingError
 from kilotune.train.interrupt import Interrupt
 from kilotune.train.loop import FineTuner
 from tests.deploy.conftest import SqueezeNet
@@ -80,6 +82,32 @@ def test_each_image_is_kept_on_its_own(precompiled):
     """As on a device; PyTorch shares a scale among the images of a batch. Rounding costs little."""
     exact, found = (tuned(CFineTuner, policy="random", keep=keep)[0] for keep in (None, "int8"))
     assert [epoch.loss for epoch in found.epochs] == pytest.approx([epoch.loss for epoch in exact.epochs], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"policy": "random", "keep": "svd:0.8"}, "a device keeps inputs as int8, int4"),
+        ({"policy": "velocity"}, "trains input channels, not output neurons"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_compiled_leaves_no_folder(precompiled, tmp_path, fields, message):
+    with pytest.raises((RunError, ExportError), match=message):
+        make(CFineTuner, **fields).fit(batches(5), batches(5), out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_compiling_is_no_part_of_an_epoch(precompiled, monkeypatch, tmp_path):
+    """It is done before there is a folder."""
+    seen = []
+    monkeypatch.setattr(trainer, "link", lambda *rest: seen.append((tmp_path / "run").exists()) or link(*rest))
+    for size in (1, 5):
+        tuner = make(CFineTuner, policy="random", batch_size=size)
+        tuner.fit(batches(size), batches(5), epochs=1, out=tmp_path / "run" / str(size), quiet=True)
+        assert seen == [False]
+        seen.clear()
+        shutil.rmtree(tmp_path / "run")
 
 
 def test_a_draw_compiles_nothing(precompiled, monkeypatch):

@@ -1,5 +1,6 @@
 """Capture: networks of others unmodified, the user's module left alone, one message for all that is not supported."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -210,6 +211,16 @@ BROKEN = {
 def test_models_that_cannot_be_traced(name):
     with pytest.raises(ShapeError, match="cannot be traced on a batch of 3x8x8 examples"):
         capture(model_of(BROKEN[name]), IMAGE)
+
+
+def test_the_tracer_logs_nothing_of_its_own(monkeypatch):
+    """It has handlers of its own; what it finds is in the error."""
+    logger, seen = logging.getLogger("torch._subclasses.fake_tensor"), []
+    monkeypatch.setattr(logger, "handle", lambda record: seen.append(record))
+    with pytest.raises(ShapeError, match="mine cannot be traced"):
+        capture(model_of(BROKEN["another input size"]), IMAGE, "mine")
+    assert seen == []
+    assert not logger.disabled
 
 
 @pytest.mark.parametrize("example", [torch.zeros(()), torch.zeros(3), torch.zeros(0, 3, 8, 8), [1, 2], None])

@@ -42,7 +42,7 @@ def emulate(
     counted exactly and the same every time; they are not cycles.
     """
     from kilotune.codegen.boards import find_board
-    from kilotune.codegen.emulate import compare, run_on_host
+    from kilotune.codegen.emulate import compare, find_tools, run_on_host
     from kilotune.codegen.emulate import emulate as run
     from kilotune.codegen.firmware import Project
     from kilotune.codegen.manifest import Manifest
@@ -50,6 +50,7 @@ def emulate(
     target, manifest = find_board(board), Manifest.read(dir)
     limit, project = target.ram_limit(ram), Project.of(dir)
     target.check_store(manifest.store_bytes)
+    find_tools(target)
     session = _session(manifest, data, samples, test_samples, epochs, batch_size, seed)
     note(f"{len(session.order)} training steps on {target.name} ({target.processor}), {limit:,} B of RAM")
     found = run(project, target, limit, session, timeout)
@@ -65,8 +66,13 @@ def _session(
     from kilotune.codegen.session import Session, check_labels, shuffled_order
     from kilotune.data.augment import Augment
     from kilotune.data.sets import load
+    from kilotune.errors import DataError
 
     dataset = load(data, max(manifest.input[1:]), seed)
+    channels, is_text = dataset.train.images.shape[1], dataset.train.is_text
+    if is_text or channels != manifest.input[0]:
+        found = "texts" if is_text else f"images (c, h, w) with c = {channels}"
+        raise DataError(f"{dataset.name} has {found}, the project takes c = {manifest.input[0]}; choose other data")
     augment = Augment(manifest.input[1:], "none", manifest.mean, manifest.std)
     images = augment.bytes if manifest.image_dtype == "uint8" else augment.evaluate
     train, test = dataset.train.take(samples, seed), dataset.test.take(test_samples, seed)

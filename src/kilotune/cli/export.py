@@ -20,10 +20,17 @@ _Dtype = Annotated[
     Literal["float32", "float16", "int8"],
     typer.Option(help="How frozen weights lie in flash; arithmetic is in float32 either way."),
 ]
+_FOR_MODELS = (
+    *("streamed", "program", "plan", "weights", "policy", "budget", "ledger", "option", "ranking", "keep", "input"),
+    *("classes", "lr", "optimizer", "seed"),
+)
+"""Parameters that the recipe of a run answers."""
+
 _Plan = Annotated[Path | None, typer.Option(help="For a model: train what this plan file says.")]
 
 
 def export(
+    context: typer.Context,
     source: _Source,
     out: _Out,
     weights_dtype: _Dtype = "float32",
@@ -48,14 +55,16 @@ def export(
 ) -> None:
     """Write a C project: plain C99 that infers and trains on one sample after another in the memory of the ledger.
 
-    From a run folder it takes the tuned network and goes on with the run's policy and optimiser; the options from --plan
-    on are for a model that no run has trained. `kilotune verify` compares the project with PyTorch, `kilotune emulate` runs it.
+    From a run folder it takes the tuned network and goes on with the run's policy and optimiser; --streamed, --program and
+    the options from --plan on are for a model that no run has trained. `kilotune verify` compares the project with PyTorch,
+    `kilotune emulate` runs it.
     """
     from kilotune.deploy.export import Export
     from kilotune.train.run import open_run
     from kilotune.units import format_bytes
 
     if Path(source).is_dir():
+        options.refuse_given(context, _FOR_MODELS, "a run goes on as its recipe says; leave it out, or export a model")
         what = Export.of_run(open_run(source), weights_dtype, accumulate, store)
     else:
         fields: dict[str, Any] = {

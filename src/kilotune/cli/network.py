@@ -1,6 +1,6 @@
 """The network a command talks about, under the name the user gave it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ class Network:
         """The network for inputs (c, h, w), or (t,) for token ids; raises as ``graph.capture`` does."""
         from kilotune.graph.capture import capture, example_of
 
-        return replace(capture(self.loaded.model, example_of(shape)), model=self.name)
+        return capture(self.loaded.model, example_of(shape), self.name)
 
     def examples(self, graph: "Graph", dataset: "Dataset | None", n: int, seed: int) -> tuple["Tensor", "Tensor"]:
         """All training examples of a data set as the network takes them, with labels; without one ``n`` of random numbers."""

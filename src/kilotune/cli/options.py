@@ -1,5 +1,7 @@
 """Arguments that several commands share, each with one help text."""
 
+from collections.abc import Iterable
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,8 +35,31 @@ def _parse_store(text: str) -> int:
     return 0 if text == "0" else _parse_budget(text)
 
 
+def _parse_rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < inf:
+        raise typer.BadParameter(f"{text!r} is no learning rate; write a number above 0, such as 0.02")
+    return rate
+
+
 def _parse_redraw(text: str) -> str | int:
-    return int(text) if text.isdigit() else text
+    if text in ("policy", "never", "epoch", "step"):
+        return text
+    if not text.isdigit() or int(text) == 0:
+        raise typer.BadParameter(f"{text!r} is none of policy, never, epoch, step, or a number of steps from 1 on")
+    return int(text)
+
+
+def refuse_given(context: typer.Context, names: Iterable[str], why: str) -> None:
+    """Raises a usage error where one of the parameters was given on the command line; why: what to do instead."""
+    options = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    sources = {name: context.get_parameter_source(name) for name in names}
+    given = [options[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    if given:
+        raise typer.BadParameter(why, param_hint=", ".join(f"'{option}'" for option in given))
 
 
 def parse_policy_options(given: list[str] | None) -> dict[str, Any]:
@@ -179,7 +204,7 @@ Batch = Annotated[int, typer.Option(min=1, help="Samples in memory at once.")]
 TrainLimit = Annotated[int | None, typer.Option(min=1, help="Train on at most so many images.")]
 EvalLimit = Annotated[int | None, typer.Option(min=1, help="Evaluate on at most so many images.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Epochs, warm-up included.")]
-LearningRate = Annotated[float, typer.Option(help="Peak learning rate.")]
+LearningRate = Annotated[float, typer.Option(parser=_parse_rate, metavar="R", help="Peak learning rate.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per optimiser step.")]
 Redraw = Annotated[
     str,

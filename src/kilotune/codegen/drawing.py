@@ -7,7 +7,7 @@ import numpy as np
 
 from kilotune.errors import ExportError
 from kilotune.graph.ways import round_at_random
-from kilotune.policies.base import Redraw
+from kilotune.policies.base import Policy, Redraw
 from kilotune.policies.dgsu import Dgsu
 from kilotune.policies.fit import Selector
 from kilotune.policies.medyate import Medyate
@@ -122,14 +122,14 @@ def find_drawing(selector: Selector, seed: int) -> Drawing | None:
     return Drawing(function, layers, channels, cost, selector.size, counts, policy.redraw, *most, seed, rounds)
 
 
-def _function(policy: object) -> str:
+def _function(policy: Policy) -> str:
     if isinstance(policy, Dgsu) and (policy.turns == 1 or policy.traversal in _WALKS) and policy.traversal in _DGSU:
         return _DGSU[policy.traversal]
     if type(policy) in (Random, Trady, Medyate) and not getattr(policy, "boosted", False):
         return "medyate" if isinstance(policy, Medyate) else "uniform"
     raise ExportError(
-        f"policy {policy!r} cannot draw on a device; those that can are random, trady and medyate, not boosted, and dgsu, "
-        f"its traversal {', '.join(_WALKS)}, or independent without turns; "
+        f"policy {policy.name}, as it is set, cannot draw on a device; those that can are random, trady and medyate, not "
+        f"boosted, and dgsu, its traversal {', '.join(_WALKS)}, or independent without turns; "
         "policies that choose once are exported with their choice, one choice of any other with --plan"
     )
 

@@ -66,19 +66,25 @@ class Emulation:
     instructions: dict[str, Count]
 
 
+def find_tools(board: Board) -> None:
+    """Raises EmulatorError if something is missing that ``emulate`` or ``run_on_host`` calls, or QEMU does not know the board."""
+    if not board.emulator:
+        raise EmulatorError(f"{board.name} can be compiled for but not emulated; choose a board that QEMU knows")
+    for tool in (board.emulator[0], f"{board.toolchain.prefix}gcc", "gcc"):
+        find_tool(tool)
+
+
 def emulate(
     project: Project, board: Board, ram_bytes: int, session: Session, timeout: float = TIMEOUT_SECONDS
 ) -> Emulation:
     """Run ``session`` on ``board`` with ``ram_bytes`` of RAM.
 
-    Raises EmulatorError if a tool is missing, the project does not fit, the firmware faults or takes longer than ``timeout``
+    Raises EmulatorError as ``find_tools``, or if the project does not fit, the firmware faults or takes longer than ``timeout``
     seconds.
     """
-    if not board.emulator:
-        raise EmulatorError(f"{board.name} can be compiled for but not emulated; choose a board that QEMU knows")
+    find_tools(board)
     with TemporaryDirectory(prefix="kilotune-") as name:
         folder = Path(name)
-        find_tool(board.emulator[0])
         firmware, plugin = build(project, board, ram_bytes, folder), build_plugin(folder)
         session.write(folder)
         marks = [f"{phase}={begin:x}:{end:x}" for phase, (begin, end) in firmware.phases.items()]

@@ -16,7 +16,7 @@ FLAGS = ("-std=c99", "-O3", "-Wall", "-Wextra", "-Werror", "-pedantic", "-ffp-co
 PHASES = ("start", "forward", "step", "update", "redraw", "save")
 
 _OVERFLOW = re.compile(r"region `(RAM|FLASH|EXTERNAL)' overflowed by (\d+) bytes?")
-_MEMORY = {"RAM": "RAM limit", "FLASH": "flash", "EXTERNAL": "external memory"}
+_MEMORY = {"RAM": "RAM", "FLASH": "flash", "EXTERNAL": "external memory"}
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _overflow(error: EmulatorError, board: Board, ram_bytes: int) -> EmulatorErr
     needed = limit + int(found[2])
     return EmulatorError(
         f"the project needs {format_bytes(needed)} of {_MEMORY[found[1]]} on {board.name}, {int(found[2]):,} B more than the "
-        f"{format_bytes(limit)} there are; raise the limit, or export for a smaller budget or a smaller number format"
+        f"{format_bytes(limit)} there are; give it more, or export for a smaller budget or a smaller number format"
     )
 
 

@@ -21,6 +21,10 @@ SANITIZED = ("-O1", "-g", "-march=native", "-fsanitize=address,undefined", "-fno
 PROBE = ("-DKT_PROBE",)
 
 _N_COMPILERS = 2
+_FUNCTIONS = (
+    *("start", "infer", "train_step", "apply", "redraw", "save", "restore", "set_learning_rate", "use_store"),
+    "weights_hash",
+)
 _PROBE_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_int, ctypes.POINTER(ctypes.c_float), ctypes.c_int)
 _FLOATS = np.ctypeslib.ndpointer(np.float32, flags="C_CONTIGUOUS")
 
@@ -69,6 +73,7 @@ class HostProject:
 
     store_bytes: size of the weight store, in memory, of a project that draws anew. cells: what it already holds.
     pixel: what images consist of. constants: of a project whose weights are given.
+    Raises ExportError where functions are missing.
     """
 
     def __init__(
@@ -82,6 +87,9 @@ class HostProject:
         constants: Sequence[Constant] = (),
     ):
         self._c, self._pixel = ctypes.CDLL(str(library)), pixel
+        missing = [f"kt_{name}" for name in _FUNCTIONS if not hasattr(self._c, f"kt_{name}")]
+        if missing:
+            raise ExportError(f"the project has no {', '.join(missing)}: its sources are damaged; export it again")
         self._image_elements, self._classes = image_elements, classes
         image = np.ctypeslib.ndpointer(pixel, flags="C_CONTIGUOUS")
         self._c.kt_infer.argtypes = (image, _FLOATS)

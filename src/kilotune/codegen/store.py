@@ -86,7 +86,8 @@ def check_store(policy: str, redraws: bool, image_bytes: int, medium: Medium | N
     if account.nbytes > medium.nbytes:
         raise ExportError(
             f"policy {policy} commits {format_bytes(image_bytes)}, two banks of which take {format_bytes(account.nbytes)}; "
-            f"{medium.name} has {format_bytes(medium.nbytes)}; use a larger store, or a smaller pool of layers"
+            f"{medium.name} has {format_bytes(medium.nbytes)} in pages of {format_bytes(medium.page_bytes)}; "
+            "use a larger store, or a smaller pool of layers"
         )
 
 

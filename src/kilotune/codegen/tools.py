@@ -34,10 +34,12 @@ def find_tool(name: str) -> str:
 
 
 def run_tool(command: Sequence[str | Path], what: str, folder: Path | None = None) -> str:
-    """Run a compiler and return what it printed. Raises EmulatorError with its first complaint if it fails."""
-    done = subprocess.run(
-        [find_tool(str(command[0])), *map(str, command[1:])], cwd=folder, capture_output=True, text=True, check=False
-    )
+    """Run a compiler and return what it printed. Raises EmulatorError with its first complaint if it fails.
+
+    Ctrl-C does not reach it: whoever runs it decides what is broken off.
+    """
+    words = [find_tool(str(command[0])), *map(str, command[1:])]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, start_new_session=True)
     if done.returncode:
         raise EmulatorError(f"{what} failed: {_complaint(done.stderr)}")
     return done.stdout

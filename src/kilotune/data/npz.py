@@ -35,6 +35,8 @@ def read_npz(path: Path) -> Dataset:
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise DataError(f"cannot read {path}: it is no .npz archive; write it with numpy.savez and plain arrays")
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = [key for key in _KEYS if key not in file.files]
             if missing:

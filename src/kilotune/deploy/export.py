@@ -120,7 +120,8 @@ class Export:
         return (shape[0], shape[1], shape[2])
 
     def _program(self, momentum: float) -> tuple[Program, Drawing | None, LedgerReport, UpdatePlan]:
-        recipe, graph = self.recipe, without_dropout(capture(self.model, torch.zeros(1, *self._input)))
+        recipe = self.recipe
+        graph = without_dropout(capture(self.model, torch.zeros(1, *self._input), recipe.model))
         accounting = replace(accounting_of(recipe), accumulate=self.accumulate, tiled=True)
         drawing, total, plan = None, None, self.plan
         if plan is None:

@@ -19,6 +19,8 @@ from kilotune.graph.node import Dropout
 from kilotune.memory.accounting import Accounting
 from kilotune.ops.prepare import Step
 from kilotune.ops.slices import LiveWeight
+from kilotune.train.feed import Source
+from kilotune.train.folder import RunFolder
 from kilotune.train.loop import FineTuner
 from kilotune.train.optim import ledger_name
 from kilotune.train.recipe import Recipe
@@ -48,7 +50,12 @@ class CFineTuner(FineTuner):
         if any(isinstance(node.op, Dropout) and node.op.p for node in self.graph.nodes):
             logger.warning("--backend c trains without dropout, as a device does")
         looks, draws = self.selection.observes == "norms", self.selection.draws_again
-        self._stepper = CStepper(self.step, recipe, self.device, looks, draws)
+        self._stepper = self._c_stepper = CStepper(self.step, recipe, self.device, looks, draws)
+
+    def _begin(self, val: Source, folder: RunFolder | None) -> None:
+        """Compiles first: where that is refused nothing is written, and no epoch takes its time."""
+        self._c_stepper.compile(self.recipe.batch_size)
+        super()._begin(val, folder)
 
 
 TUNERS: Tuners = {tuner.backend: tuner for tuner in (FineTuner, CFineTuner)}
@@ -76,6 +83,10 @@ class CStepper(Stepper):
         self._looks = looks
         self._is_in_c = ledger_name(recipe) == "sgd" and not recipe.weight_decay
         self._is_ahead = False
+
+    def compile(self, batch_size: int) -> None:
+        """Make the project for steps of so many images, which others would have to wait for; raises as ``CFineTuner``."""
+        self._prepare(accumulate=self._looks or not self._is_in_c or batch_size > 1)
 
     def train(self, micro_batches: Sequence[Batch], learning_rate: float, look: Callable[[], None]) -> torch.Tensor:
         """One step; the loss."""

@@ -1,5 +1,6 @@
 """From any ``nn.Module`` and an example to a Graph, through ``torch.export``; the only file that knows the tracer."""
 
+import logging
 import operator
 import re
 import warnings
@@ -20,22 +21,25 @@ from kilotune.graph.lowering import LOWERINGS, REWRITES, Call, Known, ParameterR
 from kilotune.graph.node import Conv2d, Graph, Input, Linear, Node, TensorInfo
 from kilotune.graph.patterns import mark_patterns
 
+_TRACER = "torch._subclasses.fake_tensor"
 
-def capture(model: nn.Module, example: torch.Tensor) -> Graph:
+
+def capture(model: nn.Module, example: torch.Tensor, name: str | None = None) -> Graph:
     """The network as a Graph, traced in eval mode with a dynamic batch; the model itself is left as it was.
 
     example: images (n, c, h, w), token ids (n, t), or any shape whose first axis is the batch; its values do not matter.
+    name: what messages call it, None for that of its class.
     Raises UnsupportedError listing every operation that cannot be trained here, ShapeError if the model does not
     accept the example.
     """
     if not isinstance(example, torch.Tensor) or example.dim() < 2 or example.shape[0] < 1:
         raise ShapeError(f"the example must be a tensor (n, ...) with n >= 1, got {getattr(example, 'shape', example)}")
-    program = _trace(model, example)
-    lowered, output = _lower(program, type(model).__name__)
+    name = name or type(model).__name__
+    lowered, output = _lower(_trace(model, example, name), name)
     nodes = mark_patterns(fold(lowered, output), dict(model.named_buffers()))
     weights = dict(model.named_parameters())
     layers = build_layers(nodes, lambda op: _input_norms(weights[op.weight], op))
-    return Graph(type(model).__name__, nodes, output, layers, find_classifier(nodes, output, layers))
+    return Graph(name, nodes, output, layers, find_classifier(nodes, output, layers))
 
 
 def example_of(shape: tuple[int, ...], n: int = 1) -> torch.Tensor:
@@ -44,27 +48,31 @@ def example_of(shape: tuple[int, ...], n: int = 1) -> torch.Tensor:
 
 
 @contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
+def _for_tracing(model: nn.Module) -> Iterator[None]:
+    """In eval mode, without what the tracer warns of and logs; what stops it is raised besides."""
+    training, tracer = [module for module in model.modules() if module.training], logging.getLogger(_TRACER)
+    was_disabled, tracer.disabled = tracer.disabled, True
     model.eval()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
+        tracer.disabled = was_disabled
         for module in training:
             module.training = True
 
 
-def _trace(model: nn.Module, example: torch.Tensor) -> ExportedProgram:
+def _trace(model: nn.Module, example: torch.Tensor, name: str) -> ExportedProgram:
     pair = example[:1].detach().repeat(2, *[1] * (example.dim() - 1))
     try:
-        with _in_eval_mode(model), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _for_tracing(model):
             return export(model, (pair,), dynamic_shapes=({0: Dim.DYNAMIC},))
     except Exception as error:
         shape = "x".join(map(str, example.shape[1:]))
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ShapeError(
-            f"{type(model).__name__} cannot be traced on a batch of {shape} examples: {reason}; check the input size, and that "
+            f"{name} cannot be traced on a batch of {shape} examples: {reason}; check the input size, and that "
             "forward() takes one tensor, works for any batch size and does not branch on values"
         ) from error
 

@@ -1,4 +1,4 @@
-"""Which blocks run plainly and which are streamed: the fullest step as small as possible, then as many as may run plainly."""
+"""Which blocks run plainly and which are streamed: the fullest step as small as possible, then few instructions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from kilotune.graph.node import Node
 from kilotune.graph.scratch import scratch
 from kilotune.graph.tiles import Needs
 from kilotune.memory import buffer
+from kilotune.memory.instructions import extra_backward, extra_forward
 from kilotune.memory.lifetime import Timeline
 from kilotune.memory.segments import Block, Mode, Segment, chain_from_input, find_blocks
 
@@ -22,7 +23,8 @@ _IMAGE_BYTES = 1
 
 
 class Trade(NamedTuple):
-    """What streaming one segment does: bytes alive at its fullest step, run plainly and as it runs, and multiply-adds."""
+    """What streaming one segment does: bytes alive at its fullest step, run plainly and as it runs; multiply-adds and, about,
+    instructions of a Cortex-M4F beyond those of running it plainly."""
 
     layer: str
     direction: str
@@ -30,6 +32,7 @@ class Trade(NamedTuple):
     plain_bytes: int
     bytes: int
     extra_macs: int
+    extra_instructions: int
 
 
 class _Peaks(NamedTuple):
@@ -64,8 +67,8 @@ def trades(timeline: Timeline) -> tuple[Trade, ...]:
             ours = timeline.forward_at if direction == "forward" else timeline.backward_at
             fullest = max(int(before[theirs[node.name]]) for node in segment.nodes if node.name in theirs)
             alive = int(now[ours[segment.output.name]])
-            extra = segment.extra_macs if direction == "forward" else 0
-            rows.append(Trade(segment.nodes[0].layer, direction, segment.modes, fullest, alive, extra))
+            macs, cost = (segment.extra_macs, _forward_cost) if direction == "forward" else (0, _backward_cost)
+            rows.append(Trade(segment.nodes[0].layer, direction, segment.modes, fullest, alive, macs, cost(segment)))
     return tuple(rows)
 
 
@@ -74,11 +77,27 @@ def live_bytes(timeline: Timeline) -> np.ndarray:
     return buffer.live_bytes(timeline.buffers, len(timeline.names))
 
 
+def _forward_cost(segment: Segment) -> int:
+    """Instructions beyond those of the plain forward pass."""
+    return sum(extra_forward(block, mode) for block, mode in zip(segment.blocks, segment.modes, strict=True))
+
+
+def _backward_cost(segment: Segment) -> int:
+    """The same of the backward pass."""
+    return sum(extra_backward(block) for block in segment.blocks)
+
+
 @dataclass(frozen=True)
 class _Choice:
     front: Segment | None
     forward: tuple[Block, ...]
     backward: tuple[Block, ...]
+
+    @property
+    def forward_cost(self) -> int:
+        """Instructions beyond those of the plain forward pass."""
+        front = _forward_cost(self.front) if self.front else 0
+        return front + sum(extra_forward(block, "channels") for block in self.forward)
 
 
 class _Judged(NamedTuple):
@@ -107,15 +126,16 @@ class _Search:
         ]
 
     def run(self) -> Timeline:
-        """Stream everything, then let run plainly what does not make the fullest step fuller, small maps first."""
+        """Stream everything, then let run plainly what does not make the fullest step fuller, the dearest first."""
         backward = tuple(block for block in self.blocks if self._runs_backward(block))
         fronts = [self._judged(_Choice(front, self._behind(front), backward)) for front in self._fronts()]
         least = min(judged.peaks for judged in fronts)
         fitting = [judged for judged in fronts if judged.peaks.within(least)]
-        best = min(fitting, key=lambda one: one.choice.front.extra_macs if one.choice.front else 0)
-        for block in reversed(self.blocks):
-            best = self._simpler(best, backward=_without(best.choice.backward, block))
+        best = min(fitting, key=lambda one: one.choice.forward_cost)
+        for block in sorted(best.choice.forward, key=lambda one: -extra_forward(one, "channels")):
             best = self._simpler(best, forward=_without(best.choice.forward, block))
+        for block in sorted(best.choice.backward, key=lambda one: -extra_backward(one)):
+            best = self._simpler(best, backward=_without(best.choice.backward, block))
         return self._timeline(self._simpler(best, front=None, forward=(), backward=()).choice)
 
     def _simpler(self, best: _Judged, **parts: Any) -> _Judged:

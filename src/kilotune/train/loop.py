@@ -69,7 +69,7 @@ class FineTuner:
         self.model = model.to(self.device)
         self.base = snapshot(model.state_dict())
         self._example = example.to(self.device)
-        self.graph = capture(model, self._example)
+        self.graph = capture(model, self._example, self.recipe.model)
         self.selection = Selection(self.graph, self.recipe)
         self._generators = seeded_generators(seed)
         self._home: RunFolder | None = None
