@@ -201,4 +201,21 @@ def test_a_firmware_shows_what_it_streams(kilotune, folder):
     assert firmware["total"]["by_kind"]["program"] == 3 * 1024
     text = kilotune("plan", "mobilenet_v2_w0.35_mix", *options, "--streamed", "--svg", "arena.svg").stdout
     assert f"{first['plain_bytes']:,}" in text
+    assert f"{first['extra_instructions']:,}" in text
+    assert first["extra_instructions"] > 0
     assert Path("arena.svg").read_text().startswith("<svg")
+
+
+def test_a_policy_that_needs_a_store_is_refused_before_there_is_a_project(plan, kilotune):
+    for store, says in (("0", "there is no weight store"), ("8KiB", "the store has 8,192 B")):
+        called = plan("--policy", "random", "--store", store, "--out", "plan.json")
+        assert called.code == 1
+        assert says in called.stderr
+        assert not Path("plan.json").exists()
+    found = plan("--policy", "random", "--store", "16KiB", "--json").json["store"]
+    export = ("export", "cli_network:make", "--budget", "8KiB", "--input", "1x8x8", "--policy", "random")
+    assert (
+        found["store_bytes"] == kilotune(*export, "--out", "firmware", "--json").json["store_bytes"] <= found["bytes"]
+    )
+    assert "commits take 16,384 B (16.0 KiB) of 20,480 B" in plan("--policy", "random", "--store", "20KiB").stdout
+    assert plan("--policy", "classifier", "--store", "0", "--json").json["store"]["image_bytes"] == 0

@@ -31,13 +31,13 @@ def test_wear():
 
 
 def test_policies_that_redraw_need_a_store():
-    check_store("medyate", True, 100_000, FLASH)
-    check_store("static_random", False, 100_000, None)
+    check_store("medyate", 100_000, FLASH.nbytes)
+    check_store("static_random", 0, 0)
     with pytest.raises(
         ExportError, match=r"policy medyate draws new channels .* 100,000 B .* there is no weight store"
     ):
-        check_store("medyate", True, 100_000, None)
+        check_store("medyate", 100_000, 0)
     with pytest.raises(
-        ExportError, match=r"two banks of which take 606,208 B .*; flash has 409,600 B .*; use a larger"
+        ExportError, match=r"two banks of which take 606,208 B .*; the store has 409,600 B .*; use a larger"
     ):
-        check_store("trady", True, 300_000, FLASH)
+        check_store("trady", 300_000, FLASH.nbytes)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kilotune.codegen.drawing import find_drawing
-from kilotune.codegen.wear import image_bytes, wear
+from kilotune.codegen.wear import image_bytes, largest_image_bytes, wear
 from kilotune.deploy.describe import lay_out
 from kilotune.deploy.export import Export
 from kilotune.graph.capture import capture
@@ -40,6 +40,7 @@ def test_the_image_is_that_of_the_exported_project(case):
     )
     missing = 4 * 2 * (drawing.max_weights - n_weights) + 2 * (drawing.max_channels - n_channels)
     assert abs(theirs - ours - missing) < 8, "the draw is padded to eight bytes"
+    assert largest_image_bytes(selector) == theirs
     assert find_drawing(selector, 0) is not None
     assert lay_out(selector.fitting.task.graph, plan, Accounting()).pool
 

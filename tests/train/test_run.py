@@ -69,7 +69,7 @@ def test_same_seed_same_weights(recipe):
     assert tuned("a") == tuned("b") != tuned("c")
 
 
-def test_ctrl_c_in_another_process_then_resume(recipe):
+def test_ctrl_c_in_another_process_then_resume(recipe, caplog):
     """The real thing: a process, SIGINT, the message, the status; the resumed run ends like one that ran through."""
     Path("recipe.json").write_text(recipe.to_json())
     script = (
@@ -84,6 +84,7 @@ def test_ctrl_c_in_another_process_then_resume(recipe):
     assert "go on with: kilotune resume broken" in message
     stopped = open_run("broken").record
     assert stopped.status == "stopped"
+    assert f"broken stopped in epoch {len(stopped.epochs) + 1} of {recipe.epochs}: it is taken" in caplog.text
     assert 1 <= len(stopped.epochs) < recipe.epochs
     assert resume("broken").status == "done"
     finetune(recipe, "straight")

@@ -44,6 +44,7 @@ def plan(
     batch: options.Batch = 1,
     streamed: options.Streamed = False,
     program: options.ProgramBytes = 0,
+    store: options.StoreSize = None,
     out: Annotated[Path | None, typer.Option(help="Write the plan to this file, as JSON.")] = None,
     svg: Annotated[Path | None, typer.Option(help="Draw who lives when, and where, to this file.")] = None,
     as_json: options.AsJson = False,
@@ -74,6 +75,7 @@ def plan(
     else:
         choices, chosen, ways = [], make(policy, **given), options.parse_keep(keep)
         selector = Fitter(network, chosen, limit, accounting, seed, scores, ceiling=network.side, keep=ways).fit(input)
+    kept = _store(selector, store)
     first = selector.draw()
     report = selector.layout.report(first)
     if out:
@@ -81,7 +83,7 @@ def plan(
     if svg:
         write_atomic(svg, arena_svg(selector.layout, first).encode())
     head = {"policy": selector.policy.name, "budget_bytes": budget, "ledger": ledger}
-    result = head | _facts(selector, first, report) | _comparison(choices)
+    result = head | _facts(selector, first, report) | kept | _comparison(choices)
     if draws:
         result["draws"] = _draws(selector, report, draws)
     emit(result, as_json, lambda: _text(result, selector, first, report))
@@ -179,6 +181,18 @@ def _facts(selector: "Selector", first: "UpdatePlan", report: "LedgerReport") ->
     )
 
 
+def _store(selector: "Selector", nbytes: int | None) -> dict[str, Any]:
+    """What commits of any draw take of a weight store, if there was a question of one. Raises ExportError if it is too small."""
+    from kilotune.codegen.store import check_store, flash_of
+    from kilotune.codegen.wear import largest_image_bytes
+
+    if nbytes is None:
+        return {}
+    image = largest_image_bytes(selector)
+    check_store(selector.policy.name, image, nbytes)
+    return {"store": {"bytes": nbytes, "image_bytes": image, "store_bytes": flash_of(image)}}
+
+
 def _survey(selector: "Selector") -> dict[str, Any]:
     """What an oracle's pass costs on top; nothing for other policies."""
     report = selector.survey
@@ -215,6 +229,9 @@ def _text(result: dict[str, Any], selector: "Selector", first: "UpdatePlan", rep
         f"total {format_bytes(worst['total_bytes'])}, parameters {format_bytes(worst['parameters_bytes'])}",
         head_room_text(result["budget_bytes"], worst[f"{result['ledger']}_bytes"]),
     ]
+    if "store" in result:
+        used, there = (format_bytes(result["store"][key]) for key in ("store_bytes", "bytes"))
+        blocks.append(f"weight store: any draw's commits take {used} of {there}")
     if "survey" in result:
         blocks.append(
             f"the oracle's own pass, outside the budget: total {format_bytes(result['survey']['total_bytes'])}, before "

@@ -70,18 +70,20 @@ class StoreAccount:
         return -(-self.image_bytes // UNIT_BYTES) * UNIT_BYTES
 
 
-def check_store(policy: str, redraws: bool, image_bytes: int, medium: Medium | None) -> None:
+def check_store(policy: str, image_bytes: int, nbytes: int) -> None:
     """Refuse a policy that changes its choice where there is nowhere to commit what it trained.
 
-    Raises ExportError if there is no medium, or the two banks do not fit it.
+    image_bytes: 0 of a policy that chooses once. nbytes: size of the store, 0 where there is none.
+    Raises ExportError if there is no store, or the two banks do not fit it.
     """
-    if not redraws:
+    if not image_bytes:
         return
-    if medium is None:
+    if not nbytes:
         raise ExportError(
             f"policy {policy} draws new channels while it trains and must commit what it trained, {format_bytes(image_bytes)}, "
             "but there is no weight store; give it one with --store, or use a policy that draws once"
         )
+    medium = Medium("the store", PAGE_BYTES, nbytes // PAGE_BYTES)
     account = StoreAccount(image_bytes, medium)
     if account.nbytes > medium.nbytes:
         raise ExportError(

@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
-from kilotune.codegen.drawing import present_bytes
+from kilotune.codegen.drawing import find_drawing, present_bytes
 from kilotune.codegen.store import N_BANKS, PAGE_BYTES, Medium, StoreAccount
 from kilotune.graph.ways import round_at_random
 from kilotune.memory.ledger import Layout
+from kilotune.policies.fit import Selector
 from kilotune.update_plan import UpdatePlan
 
 _FLOAT_BYTES = 4
@@ -52,8 +53,24 @@ def image_bytes(layout: Layout, plan: UpdatePlan) -> int:
     """Bytes of a commit while ``plan`` is drawn (``Program.image_bytes`` of the largest draw)."""
     layers = layout.graph.layer
     chosen = [(len(one.indices), layers[one.layer].channel_weight_elements) for one in plan.channels]
-    weights = sum(layers[name].weight_elements for name in layout.pool)
-    deltas = sum(n * elements for n, elements in chosen) * layout.accounting.resident_copies
-    stays = layout.resident_bytes - layout.accounting.program_bytes + plan.state_bytes
-    draw = present_bytes(len(layout.pool), sum(n for n, _ in chosen), round_at_random(layout.ways.values()))
+    return _image_bytes(layout, sum(n for n, _ in chosen), sum(n * each for n, each in chosen), plan.state_bytes)
+
+
+def largest_image_bytes(selector: Selector) -> int:
+    """Bytes of a commit of the largest draw (``Program.image_bytes``); 0 for a policy that chooses once.
+
+    Raises ExportError for a policy that the device cannot carry out.
+    """
+    drawing = find_drawing(selector, 0)
+    if drawing is None:
+        return 0
+    state_bytes = selector.fitting.state_bytes(selector.fitting.bound(selector.size))
+    return _image_bytes(selector.layout, drawing.max_channels, drawing.max_weights, state_bytes)
+
+
+def _image_bytes(layout: Layout, n_channels: int, n_weights: int, state_bytes: int) -> int:
+    weights = sum(layout.graph.layer[name].weight_elements for name in layout.pool)
+    deltas = n_weights * layout.accounting.resident_copies
+    stays = layout.resident_bytes - layout.accounting.program_bytes + state_bytes
+    draw = present_bytes(len(layout.pool), n_channels, round_at_random(layout.ways.values()))
     return (weights + deltas) * _FLOAT_BYTES + stays + draw

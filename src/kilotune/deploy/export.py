@@ -16,7 +16,7 @@ from kilotune.codegen.numbers import WeightsDtype
 from kilotune.codegen.package import package
 from kilotune.codegen.program import Program
 from kilotune.codegen.project import write_sources
-from kilotune.codegen.store import PAGE_BYTES, Medium, check_store, flash_of
+from kilotune.codegen.store import check_store, flash_of
 from kilotune.deploy.describe import describe, lay_out
 from kilotune.errors import BudgetError, ExportError
 from kilotune.graph.capture import capture
@@ -104,7 +104,7 @@ class Export:
         momentum = recipe.momentum or (0.9 if recipe.optimizer == "momentum" else 0.0)
         program, drawing, report, plan = self._program(momentum)
         if self.store_bytes is not None:
-            check_store(recipe.policy, drawing is not None, program.image_bytes, _medium(self.store_bytes))
+            check_store(recipe.policy, program.image_bytes, self.store_bytes)
         self._check_program(program)
         write_sources(program, folder, recipe.model or type(self.model).__name__, recipe.policy, recipe.lr)
         manifest = self._manifest(program, drawing, report)
@@ -218,7 +218,3 @@ def _check_budget(recipe: Recipe, report: LedgerReport) -> None:
             f"the plan takes {format_bytes(needed)} ({budget.ledger} ledger), the budget is {format_bytes(budget.nbytes)}; "
             "raise the budget, or make a plan for it with `kilotune plan`"
         )
-
-
-def _medium(nbytes: int) -> Medium | None:
-    return Medium("the store", PAGE_BYTES, nbytes // PAGE_BYTES) if nbytes else None

@@ -1,5 +1,6 @@
 """Runs by name: start one from a recipe, go on with one, open a finished one."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from kilotune.train.recipe import Backend, Recipe
 from kilotune.train.record import Record, read_record
 from kilotune.train.stepping import Metrics, evaluate, find_device
 from kilotune.update_plan import UpdatePlan
+
+logger = logging.getLogger(__name__)
 
 Tuners = Mapping[Backend, type[FineTuner]]
 TORCH: Tuners = {FineTuner.backend: FineTuner}
@@ -58,9 +61,15 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """The run in ``path``. Raises RunError if it is not a run folder, or its model was a Python object."""
+    """The run in ``path``, with a warning if it was broken off.
+
+    Raises RunError if it is not a run folder, or its model was a Python object.
+    """
     folder = RunFolder(Path(path))
     record = read_record(folder.record)
+    if record.status in ("stopped", "failed"):
+        done, asked = len(record.epochs), record.recipe.epochs
+        logger.warning("%s %s in epoch %d of %d: it is taken as it was before", path, record.status, done + 1, asked)
     name = _model_name(record.recipe, folder)
     if folder.weights.exists():
         return Run(record, folder, models.load(name, str(folder.weights)).model)
