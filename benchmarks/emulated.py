@@ -38,10 +38,10 @@ CASES = {
     "vww": Case(
         (
             *("mcunet_in2", "--weights", "mcunet_in2", "--classes", "2", "--input", "3x80x80"),
-            *("--policy", "medyate", "--budget", "250KiB", "--lr", "0.02"),
+            *("--policy", "medyate", "--budget", "250KiB", "--lr", "0.005"),
         ),
         (
-            *("--data", "vww96", "--samples", "300", "--test-samples", "100"),
+            *("--data", "vww96", "--samples", "300", "--test-samples", "200"),
             *("--epochs", "2", "--batch-size", "4"),
             "--ram",
             "256KiB",
@@ -65,6 +65,15 @@ CASES = {
             *("--weights-dtype", "int8", "--lr", "0.002"),
         ),
         (*("--data", "cifar10", "--samples", "200", "--test-samples", "50", "--epochs", "2"), "--ram", "256KiB"),
+        ("mps2-an386",),
+    ),
+    # The same policy and budget on the network with its last convolution, of which there are no weights: everything in float32.
+    "streamed_float32": Case(
+        (
+            *("mobilenet_v2_w0.35_mix", "--classes", "10", "--input", "3x128x128"),
+            *("--policy", "medyate", "--ledger", "selection", "--budget", "111784", "--no-accumulate", "--streamed"),
+        ),
+        (*("--data", "cifar10", "--samples", "4", "--test-samples", "2", "--epochs", "2"), "--ram", "256KiB"),
         ("mps2-an386",),
     ),
     # The network and policy of dgsu_system.py, depthwise kernels cut to patterns besides: what a step and a redraw cost.
