@@ -64,7 +64,7 @@ CASES = {
             *("--policy", "medyate", "--ledger", "selection", "--budget", "111784", "--no-accumulate", "--streamed"),
             *("--weights-dtype", "int8", "--lr", "0.002"),
         ),
-        (*("--data", "cifar10", "--samples", "200", "--test-samples", "50", "--epochs", "2"), "--ram", "256KiB"),
+        (*("--data", "cifar10", "--samples", "200", "--test-samples", "200", "--epochs", "2"), "--ram", "256KiB"),
         ("mps2-an386",),
     ),
     # The same policy and budget on the network with its last convolution, of which there are no weights: everything in float32.

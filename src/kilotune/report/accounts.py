@@ -68,18 +68,7 @@ def account_text(graph: Graph, plan: UpdatePlan, layout: Layout, report: LedgerR
 
 def streaming_text(layout: Layout) -> list[str]:
     """A row for each streamed segment: bytes at its fullest step if run plainly and as it runs, and what that costs."""
-    rows = [
-        (
-            one.layer,
-            one.direction,
-            ", ".join(one.modes),
-            one.plain_bytes,
-            one.bytes,
-            one.extra_macs,
-            one.extra_instructions,
-        )
-        for one in trades(layout.timeline)
-    ]
+    rows = [(one.layer, one.direction, ", ".join(one.modes), *one[3:]) for one in trades(layout.timeline)]
     header = ["streamed from", "pass", "mode", "plain B", "B", "extra multiply-adds", "extra instructions, about"]
     return [text_table(header, rows, n_left=3)] if rows else []
 
