@@ -87,7 +87,7 @@ def test_bad_input(kilotune, small, monkeypatch):
     (small / "src" / "project.c").unlink()
     assert "building for mps2-an386 failed: " in refused()
     msgspec.structs.replace(MANIFEST, n_classes=2).write(small)
-    assert "train labels run from 0 to 2, the project was exported for 2 classes" in refused()
+    assert "data.npz has 3 classes, the project was exported for 2" in refused()
     (small / "kilotune.json").write_text("{")
     assert "kilotune.json is damaged" in refused()
     (small / "kilotune.json").unlink()

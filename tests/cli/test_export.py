@@ -51,6 +51,29 @@ def test_a_run_has_a_recipe_already(folder, kilotune):
     assert not Path("firmware").exists()
 
 
+@pytest.mark.parametrize(("redraw", "expected"), [("never", "never"), ("3", 3), ("step", "step"), ("policy", "epoch")])
+def test_a_run_draws_on_the_device_when_it_drew(folder, kilotune, redraw, expected):
+    run = ("--model", MODEL, "--data", "data.npz", "--epochs", "1", "--budget", "8KiB", "--policy", "random")
+    kilotune("finetune", *run, "--redraw", redraw, "--out", "run")
+    result = kilotune("export", "run", "--out", "firmware", "--json").json
+    assert Manifest.read(Path("firmware")).redraw == expected
+    assert (result["store_bytes"] == 0) == (redraw == "never")
+
+
+def test_a_plan_answers_what_is_trained(folder, kilotune):
+    kilotune("plan", MODEL, "--input", "1x8x8", "--budget", "8KiB", "--policy", "last", "--out", "plan.json")
+    called = kilotune(*EXPORT, "--plan", "plan.json", "--out", "firmware", "--keep", "int8", "--policy", "full")
+    assert called.code == 2
+    assert "'--policy', '--keep'" in called.stderr
+    assert not Path("firmware").exists()
+
+
+def test_a_large_rate_is_not_held_against_the_c(folder, kilotune, needs_compilers):
+    """The hundred steps are at a rate at which rounding stays rounding."""
+    assert kilotune(*EXPORT, "--out", "firmware", "--policy", "full", "--budget", "32KiB", "--lr", "5").code == 0
+    assert kilotune("verify", "firmware", "--compiler", "gcc", "--json").json["ok"]
+
+
 def test_a_damaged_project_is_told(folder, kilotune, needs_compilers):
     assert kilotune(*EXPORT, "--out", "firmware", "--policy", "classifier").code == 0
     source = Path("firmware/src/kt_project.c")

@@ -247,6 +247,12 @@ def test_the_folder_builds_alone(tmp_path, name):
         ["make", "-C", folder, f"BOARD={name}", f"RAM={ram}"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    again = ["make", "-C", folder, f"BOARD={name}"]
+    linked = (folder / "build" / f"{name}.elf").stat().st_mtime_ns
+    subprocess.run([*again, f"RAM={ram}"], capture_output=True, check=True)
+    assert (folder / "build" / f"{name}.elf").stat().st_mtime_ns == linked
+    assert subprocess.run([*again, "RAM=4096"], capture_output=True, check=False).returncode != 0, "linked again"
+    subprocess.run([*again, f"RAM={ram}"], capture_output=True, check=True)
     link_map = (folder / "build" / f"{name}.map").read_text()
     sections = {
         section: (int(address, 16), int(nbytes, 16))

@@ -69,6 +69,11 @@ def _session(
     from kilotune.errors import DataError
 
     dataset = load(data, max(manifest.input[1:]), seed)
+    if dataset.n_classes != manifest.n_classes:
+        raise DataError(
+            f"{dataset.name} has {dataset.n_classes} classes, the project was exported for {manifest.n_classes}; "
+            "choose data of the same ones, or export with --classes"
+        )
     channels, is_text = dataset.train.images.shape[1], dataset.train.is_text
     if is_text or channels != manifest.input[0]:
         found = "texts" if is_text else f"images (c, h, w) with c = {channels}"
@@ -78,7 +83,9 @@ def _session(
     train, test = dataset.train.take(samples, seed), dataset.test.take(test_samples, seed)
     for split, name in ((train, "train"), (test, "test")):
         check_labels(split.labels.numpy(), manifest.n_classes, name)
-    steps_per_draw = {"never": 0, "epoch": len(train), "step": batch_size}[manifest.redraw]
+    redraw = manifest.redraw
+    rules = {"never": 0, "epoch": len(train), "step": batch_size}
+    steps_per_draw = rules[redraw] if isinstance(redraw, str) else redraw * batch_size
     return Session(
         images(train.images).numpy(),
         train.labels.numpy(),

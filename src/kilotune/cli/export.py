@@ -26,6 +26,9 @@ _FOR_MODELS = (
 )
 """Parameters that the recipe of a run answers."""
 
+_OF_PLANS = ("policy", "option", "ranking", "keep")
+"""Parameters that a plan file answers."""
+
 _Plan = Annotated[Path | None, typer.Option(help="For a model: train what this plan file says.")]
 
 
@@ -67,6 +70,7 @@ def export(
         options.refuse_given(context, _FOR_MODELS, "a run goes on as its recipe says; leave it out, or export a model")
         what = Export.of_run(open_run(source), weights_dtype, accumulate, store)
     else:
+        options.refuse_given(context, _OF_PLANS if plan else (), "the plan says what is trained and how; leave it out")
         fields: dict[str, Any] = {
             "weights": weights,
             "policy": policy,

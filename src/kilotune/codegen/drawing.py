@@ -37,7 +37,7 @@ class Drawing:
     cost: np.ndarray
     size: int
     counts: np.ndarray | None
-    redraw: Redraw
+    redraw: Redraw | int
     max_channels: int
     max_weights: int
     seed: int
@@ -94,13 +94,14 @@ def present_bytes(n_layers: int, n_channels: int, rounds: bool) -> int:
     return -(-(24 + 4 * rounds + 2 * (n_layers + n_channels)) // 8) * 8
 
 
-def find_drawing(selector: Selector, seed: int) -> Drawing | None:
-    """How the device draws as ``selector``, started with ``seed``, does; None for a policy that chooses once.
+def find_drawing(selector: Selector, seed: int, redraw: Redraw | int | None = None) -> Drawing | None:
+    """How the device draws as ``selector``, started with ``seed``, does; None where it chooses once.
 
+    redraw: when, in place of what the policy's paper does; a number is one of updates.
     Raises ExportError for a policy that the device cannot carry out.
     """
     policy, table = selector.policy, selector.fitting.task.table
-    if policy.redraw == "never":
+    if "never" in (policy.redraw, redraw):
         return None
     if table.once.any():
         ways = sorted({str(way) for way in selector.layout.ways.values()})
@@ -119,7 +120,9 @@ def find_drawing(selector: Selector, seed: int) -> Drawing | None:
     else:
         counts, most = None, _most_affordable(channels, cost, weight, selector.size)
     rounds = round_at_random(selector.layout.ways.values())
-    return Drawing(function, layers, channels, cost, selector.size, counts, policy.redraw, *most, seed, rounds)
+    return Drawing(
+        function, layers, channels, cost, selector.size, counts, redraw or policy.redraw, *most, seed, rounds
+    )
 
 
 def _function(policy: Policy) -> str:

@@ -155,6 +155,9 @@ def _parse(printed: str) -> Outcome:
         if found := _ANSWER.fullmatch(line.strip()):
             words.setdefault(found[1], []).append(int(found[2], 16))
     losses = np.array(words.get("loss", []), np.uint32).view(np.float32)
+    if not np.isfinite(losses).all():
+        step = int(np.flatnonzero(~np.isfinite(losses))[0])
+        raise EmulatorError(f"the loss became {losses[step]} in training step {step + 1}; export with a lower --lr")
     try:
         once = [words[name][0] for name in ("before", "after", "hash", "stack", "arena")]
         return Outcome(tuple(losses.tolist()), *once)

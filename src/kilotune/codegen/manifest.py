@@ -14,7 +14,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """An exported project. Bytes; shapes are (c, h, w).
 
     mean, std: what the pixels, scaled to 0..1, were normalised with in training. image_dtype: what the project reads.
-    redraw: when the device draws new channels. memory: the arena by kind, and all else in RAM, summing to ``ram_bytes``.
+    redraw: when the device draws new channels, a number is one of updates. memory: the arena by kind, and all else in RAM,
+    summing to ``ram_bytes``.
     store_bytes: size of the committed weights, 0 where nothing is committed. program_bytes: what the budget set aside for what
     lies in RAM beside the arena, 0 where it counts the arena alone.
     """
@@ -26,7 +27,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     std: tuple[float, ...]
     image_dtype: Literal["float32", "uint8"] = "float32"
     policy: str
-    redraw: Literal["never", "epoch", "step"]
+    redraw: Literal["never", "epoch", "step"] | int
     seed: int
     optimizer: str
     learning_rate: float

@@ -1,10 +1,12 @@
 """Compilers and emulators as they are found on this machine; a message with the package to install where one is not."""
 
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from kilotune.errors import EmulatorError
 
@@ -39,7 +41,16 @@ def run_tool(command: Sequence[str | Path], what: str, folder: Path | None = Non
     Ctrl-C does not reach it: whoever runs it decides what is broken off.
     """
     words = [find_tool(str(command[0])), *map(str, command[1:])]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, start_new_session=True)
+    with TemporaryDirectory(prefix="kilotune-") as temporary:
+        done = subprocess.run(
+            words,
+            cwd=folder,
+            env=os.environ | {"TMPDIR": temporary},
+            capture_output=True,
+            text=True,
+            check=False,
+            start_new_session=True,
+        )
     if done.returncode:
         raise EmulatorError(f"{what} failed: {_complaint(done.stderr)}")
     return done.stdout

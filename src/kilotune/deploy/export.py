@@ -126,7 +126,9 @@ class Export:
         drawing, total, plan = None, None, self.plan
         if plan is None:
             selector = selector_of(graph, recipe, accounting)
-            plan, drawing = selector.draw(), find_drawing(selector, recipe.seed)
+            redraw = None if recipe.redraw == "policy" else recipe.redraw
+            plan, drawing = selector.draw(), find_drawing(selector, recipe.seed, redraw)
+            plan = plan if drawing else replace(plan, pool=(), state_bytes=0)
             total = selector.worst_case.total_bytes - recipe.program if drawing else None
         region = lay_out(graph, plan, replace(accounting, program_bytes=0), total)
         report = region.layout.report(plan)

@@ -101,7 +101,7 @@ def finetune(
         std=recipe.std or (loaded.std,),
     )
     tuner = _tuner(loaded.model, recipe, tuners)
-    _check_token_ids(tuner.graph, dataset)
+    _check_data(tuner.graph, dataset)
     return tuner.fit(dataset, dataset, out=out, quiet=quiet)
 
 
@@ -115,6 +115,7 @@ def resume(path: str | Path, quiet: bool = False, tuners: Tuners = TORCH) -> Rec
     tuner = _tuner(models.load(_model_name(recipe, folder), str(folder.base)).model, recipe, tuners)
     tuner.resume(path)
     dataset = load_data_of(recipe)
+    _check_data(tuner.graph, dataset)
     return tuner.fit(dataset, dataset, out=path, quiet=quiet)
 
 
@@ -129,12 +130,23 @@ def _example(recipe: Recipe) -> torch.Tensor:
     return example_of(recipe.input)
 
 
-def _check_token_ids(graph: Graph, dataset: Dataset) -> None:
-    """Raise DataError where there is a token that the network has no vector for, or not the kind of data that it takes."""
+def _check_data(graph: Graph, dataset: Dataset) -> None:
+    """Raise DataError for data that the network does not take, of other classes, or with a token that it has no vector for."""
     if graph.input.is_float == dataset.train.is_text:
         asked, found = ("images", "texts") if graph.input.is_float else ("token ids", "images")
         raise DataError(
             f"{graph.model} was captured for {asked}, {dataset.name} has {found}; choose another --input or data"
+        )
+    channels = dataset.train.images.shape[1]
+    if graph.input.is_float and channels != graph.input.shape[1]:
+        raise DataError(
+            f"{dataset.name} has images (c, h, w) with c = {channels}, {graph.model} was captured for "
+            f"c = {graph.input.shape[1]}; choose another --input or data"
+        )
+    n_logits = graph.node[graph.output].output.shape[-1]
+    if n_logits != dataset.n_classes:
+        raise DataError(
+            f"{dataset.name} has {dataset.n_classes} classes, {graph.model} {n_logits}; choose the data it is for"
         )
     for part, split in dataset.splits.items():
         highest = int(split.images.max())

@@ -107,7 +107,7 @@ static void train(void)
         kt_begin_step();
         loss = kt_train_step(kt_image(), label);
         kt_end_step();
-        check(loss >= 0 ? 0 : (int)loss, "train_step");
+        check(loss < 0 ? (int)loss : 0, "train_step");
         print_line("loss ", kt_bits(loss));
         if ((step + 1) % session[STEPS_PER_UPDATE] == 0 || step + 1 == session[N_STEPS]) {
             kt_begin_update();
