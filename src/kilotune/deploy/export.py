@@ -20,6 +20,7 @@ from kilotune.codegen.store import check_store, flash_of
 from kilotune.deploy.describe import describe, lay_out
 from kilotune.errors import BudgetError, ExportError
 from kilotune.graph.capture import capture
+from kilotune.memory.accounting import FIRMWARE_OPTIMIZERS
 from kilotune.memory.ledger import LedgerReport
 from kilotune.models.pruned import metadata
 from kilotune.train.recipe import Recipe
@@ -97,7 +98,7 @@ class Export:
 
     def _write(self, folder: Path) -> Manifest:
         recipe = self.recipe
-        if recipe.weight_decay or recipe.optimizer not in ("sgd", "momentum"):
+        if recipe.weight_decay or recipe.optimizer not in FIRMWARE_OPTIMIZERS:
             raise ExportError(
                 "a device has SGD, with momentum or without, and no weight decay; train with --optimizer sgd to export"
             )

@@ -10,6 +10,8 @@ from kilotune.units import DTYPE_BYTES
 # Tensors of the parameter's size that each optimiser keeps.
 OPTIMIZER_SLOTS = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adagrad": 1, "adam": 2, "adamw": 2}
 
+FIRMWARE_OPTIMIZERS = ("sgd", "momentum")
+
 
 @dataclass(frozen=True)
 class Accounting:
@@ -39,6 +41,8 @@ class Accounting:
             raise PlanError(f"a firmware with streamed blocks has one sample in memory, not {self.batch}; use batch 1")
         if self.optimizer not in OPTIMIZER_SLOTS:
             raise PlanError(f"optimizer {self.optimizer!r} is unknown; choose one of {', '.join(OPTIMIZER_SLOTS)}")
+        if self.streamed and self.optimizer not in FIRMWARE_OPTIMIZERS:
+            raise PlanError(f"a firmware with streamed blocks has SGD, with momentum or without, not {self.optimizer}")
 
     @property
     def element_bytes(self) -> int:

@@ -67,9 +67,16 @@ def account_text(graph: Graph, plan: UpdatePlan, layout: Layout, report: LedgerR
 
 
 def streaming_text(layout: Layout) -> list[str]:
-    """A row for each streamed segment: bytes at its fullest step if run plainly and as it runs, and what that costs."""
+    """A row for each streamed segment: bytes at its fullest step if run plainly and as it runs, and what that costs.
+
+    Of a firmware that streams nothing a line that says so.
+    """
     rows = [(one.layer, one.direction, ", ".join(one.modes), *one[3:]) for one in trades(layout.timeline)]
     header = ["streamed from", "pass", "mode", "plain B", "B", "extra multiply-adds", "extra instructions, about"]
+    if layout.accounting.streamed and not rows:
+        return [
+            "no block is streamed: none of convolution, depthwise and pointwise, with ReLU or ReLU6, would save memory"
+        ]
     return [text_table(header, rows, n_left=3)] if rows else []
 
 
