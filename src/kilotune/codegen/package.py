@@ -35,7 +35,9 @@ PyTorch, `kilotune emulate` runs it on an emulated board.
 {memory}
 | **all** | **{ram:,}** |
 
-Flash: {flash}, weights as {weights_dtype}. {store}
+That is the project; the program around it has variables besides, that of `boards/` some 80 bytes, and the linker says how many.
+
+Flash: {flash} of constants, weights as {weights_dtype}, and the code. {store}
 
 ## Training
 
