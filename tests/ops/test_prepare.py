@@ -280,6 +280,13 @@ def test_optimizer_between_forward_and_backward_is_an_error(step):
         loss.backward()
 
 
+def test_a_graph_of_another_model(model):
+    example = torch.zeros(1, 2, *SIZE, dtype=torch.float64)
+    graph = capture(model, example)
+    with pytest.raises(PlanError, match=r"captured from another model: this one has no 0\.weight"):
+        prepare(nn.ModuleDict({"other": model}), example, PLAN, graph)
+
+
 def test_wrong_input_size(step):
     with pytest.raises(ShapeError, match=r"captured for inputs \(n, 2x7x6\), got \(1, 2, 8, 6\)"):
         step(torch.zeros(1, 2, 8, 6, dtype=torch.float64))

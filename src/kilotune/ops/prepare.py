@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from kilotune.errors import ShapeError
+from kilotune.errors import PlanError, ShapeError
 from kilotune.graph import node as ops
 from kilotune.graph.backward import StepGraph, check_plan, whole_classifier
 from kilotune.graph.capture import capture
@@ -45,6 +45,10 @@ class Step(nn.Module):
 
     def __init__(self, model: nn.Module, graph: Graph, plan: UpdatePlan, dtype: torch.dtype, channels_last: bool):
         super().__init__()
+        there = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+        absent = [name for layer in graph.layers if (name := graph.weighted(layer.name).weight) not in there]
+        if absent:
+            raise PlanError(f"the graph was captured from another model: this one has no {absent[0]}; capture it again")
         self._model = (model,)  # in a tuple, so that its parameters are not taken for ours
         self.graph = graph
         self.plan = plan

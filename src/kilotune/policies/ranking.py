@@ -70,9 +70,9 @@ class Ranking:
         save_json(path, self)
 
     @classmethod
-    def load(cls, path: Path) -> "Ranking":
+    def load(cls, path: str | Path) -> "Ranking":
         """The ranking that ``save`` wrote. Raises RankingError if the file is missing or anything else."""
-        return load_json(path, cls, "a ranking", RankingError, _advice("MODEL"))
+        return load_json(Path(path), cls, "a ranking", RankingError, _advice("MODEL"))
 
 
 def fingerprint(graph: Graph) -> str:
