@@ -11,6 +11,8 @@ first layer is trained so that gradients pass all blocks. Instructions are exact
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -53,12 +55,14 @@ class Row(NamedTuple):
     terms: dict[str, int]
 
 
-class Firmware(NamedTuple):
+@dataclass(frozen=True)
+class Firmware:
     """A network whose blocks are streamed as one is told."""
 
     network: str
     side: int
 
+    @cached_property
     def graph(self) -> Graph:
         """The captured network."""
         return capture(self._model(), torch.zeros(1, 3, self.side, self.side))
@@ -71,7 +75,7 @@ class Firmware(NamedTuple):
             image_bytes = 1 if as_bytes else None
             return Timeline(step_graph, forward=forward, backward=backward, image_bytes=image_bytes)
 
-        plan = UpdatePlan((), () if as_bytes else (self.graph().body[0].name,))
+        plan = UpdatePlan((), () if as_bytes else (self.graph.body[0].name,))
         recipe = Recipe.of(input=(3, self.side, self.side), lr=1e-3, streamed=True)
         with patch.object(timelines, "stream", chosen), tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "project"
@@ -91,8 +95,7 @@ class Firmware(NamedTuple):
 
     def rows(self) -> Iterator[Row]:
         """Each block by channels, then the first two by rows; the stem's backward pass ends in it and is left out."""
-        graph = self.graph()
-        blocks, (forward, backward) = find_blocks(graph), self.count()
+        blocks, (forward, backward) = find_blocks(self.graph), self.count()
         for place, block in enumerate(blocks):
             segment = Segment((block,), ("channels",))
             both = place > 0 and block.function_behind(block.projection) is None
@@ -100,7 +103,7 @@ class Firmware(NamedTuple):
             yield self._row(block, "forward", "channels", ahead - forward)
             if both:
                 yield self._row(block, "backward", "channels", back - backward)
-        yield from self._by_rows(chain_from_input(graph, blocks)[:2], forward)
+        yield from self._by_rows(chain_from_input(self.graph, blocks)[:2], forward)
 
     def _by_rows(self, chain: tuple[Block, ...], plain: int) -> Iterator[Row]:
         """Costs of the blocks of a chain add up, so the second one's is what it adds to the first one's."""

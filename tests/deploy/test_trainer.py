@@ -1,7 +1,5 @@
 """Training with gradients from C, against training with PyTorch's."""
 
-import shutil
-
 import pytest
 import torch
 
@@ -98,16 +96,13 @@ def test_what_cannot_be_compiled_leaves_no_folder(precompiled, tmp_path, fields,
     assert not (tmp_path / "run").exists()
 
 
-def test_compiling_is_no_part_of_an_epoch(precompiled, monkeypatch, tmp_path):
+@pytest.mark.parametrize("size", [1, 5])
+def test_compiling_is_no_part_of_an_epoch(precompiled, monkeypatch, tmp_path, size):
     """It is done before there is a folder."""
-    seen = []
-    monkeypatch.setattr(trainer, "link", lambda *rest: seen.append((tmp_path / "run").exists()) or link(*rest))
-    for size in (1, 5):
-        tuner = make(CFineTuner, policy="random", batch_size=size)
-        tuner.fit(batches(size), batches(5), epochs=1, out=tmp_path / "run" / str(size), quiet=True)
-        assert seen == [False]
-        seen.clear()
-        shutil.rmtree(tmp_path / "run")
+    seen, out = [], tmp_path / "run"
+    monkeypatch.setattr(trainer, "link", lambda *rest: seen.append(out.exists()) or link(*rest))
+    make(CFineTuner, policy="random", batch_size=size).fit(batches(size), batches(5), epochs=1, out=out, quiet=True)
+    assert seen == [False]
 
 
 def test_a_draw_compiles_nothing(precompiled, monkeypatch):

@@ -25,7 +25,7 @@ from kilotune.memory.ledger import LedgerReport
 from kilotune.models.pruned import metadata
 from kilotune.train.recipe import Recipe
 from kilotune.train.run import Run
-from kilotune.train.selection import accounting_of, selector_of
+from kilotune.train.selection import accounting_of, redraw_of, selector_of
 from kilotune.train.tensors import write_tensors
 from kilotune.units import format_bytes
 from kilotune.update_plan import Budget, UpdatePlan
@@ -127,8 +127,7 @@ class Export:
         drawing, total, plan = None, None, self.plan
         if plan is None:
             selector = selector_of(graph, recipe, accounting)
-            redraw = None if recipe.redraw == "policy" else recipe.redraw
-            plan, drawing = selector.draw(), find_drawing(selector, recipe.seed, redraw)
+            plan, drawing = selector.draw(), find_drawing(selector, recipe.seed, redraw_of(selector.policy, recipe))
             plan = plan if drawing else replace(plan, pool=(), state_bytes=0)
             total = selector.worst_case.total_bytes - recipe.program if drawing else None
         region = lay_out(graph, plan, replace(accounting, program_bytes=0), total)

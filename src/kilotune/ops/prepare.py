@@ -45,10 +45,6 @@ class Step(nn.Module):
 
     def __init__(self, model: nn.Module, graph: Graph, plan: UpdatePlan, dtype: torch.dtype, channels_last: bool):
         super().__init__()
-        there = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-        absent = [name for layer in graph.layers if (name := graph.weighted(layer.name).weight) not in there]
-        if absent:
-            raise PlanError(f"the graph was captured from another model: this one has no {absent[0]}; capture it again")
         self._model = (model,)  # in a tuple, so that its parameters are not taken for ours
         self.graph = graph
         self.plan = plan
@@ -56,6 +52,9 @@ class Step(nn.Module):
         self._logits = torch.promote_types(dtype, torch.float32)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         self._tensors = {name: t.detach() for name, t in [*model.named_parameters(), *model.named_buffers()]}
+        absent = [name for layer in graph.layers if (name := graph.weighted(layer.name).weight) not in self._tensors]
+        if absent:
+            raise PlanError(f"the graph was captured from another model: this one has no {absent[0]}; capture it again")
         self.memories: dict[str, Memory] = {}
         self._run_what_the_model_has()
 

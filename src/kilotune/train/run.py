@@ -52,11 +52,7 @@ class Run:
         nothing = UpdatePlan(classifier=False)
         dtype = getattr(torch, recipe.precision)
         step = prepare(model, example, nothing, dtype=dtype, channels_last=recipe.channels_last)
-        n_logits = step.graph.node[step.graph.output].output.shape[-1]
-        if n_logits != dataset.n_classes:
-            raise DataError(
-                f"{data} has {dataset.n_classes} classes, the run was trained for {n_logits}; evaluate on data of the same ones"
-            )
+        _check_classes(step.graph, dataset)
         return evaluate(step, Feed.evaluation(dataset, recipe, device).batches(0))
 
 
@@ -130,6 +126,14 @@ def _example(recipe: Recipe) -> torch.Tensor:
     return example_of(recipe.input)
 
 
+def _check_classes(graph: Graph, dataset: Dataset) -> None:
+    n_logits = graph.node[graph.output].output.shape[-1]
+    if n_logits != dataset.n_classes:
+        raise DataError(
+            f"{dataset.name} has {dataset.n_classes} classes, the run is for {n_logits}; choose data of the same ones"
+        )
+
+
 def _check_data(graph: Graph, dataset: Dataset) -> None:
     """Raise DataError for data that the network does not take, of other classes, or with a token that it has no vector for."""
     if graph.input.is_float == dataset.train.is_text:
@@ -143,11 +147,7 @@ def _check_data(graph: Graph, dataset: Dataset) -> None:
             f"{dataset.name} has images (c, h, w) with c = {channels}, {graph.model} was captured for "
             f"c = {graph.input.shape[1]}; choose another --input or data"
         )
-    n_logits = graph.node[graph.output].output.shape[-1]
-    if n_logits != dataset.n_classes:
-        raise DataError(
-            f"{dataset.name} has {dataset.n_classes} classes, {graph.model} {n_logits}; choose the data it is for"
-        )
+    _check_classes(graph, dataset)
     for part, split in dataset.splits.items():
         highest = int(split.images.max())
         if graph.vocabulary is not None and highest >= graph.vocabulary:

@@ -10,7 +10,7 @@ from kilotune.graph.node import Graph
 from kilotune.memory.accounting import Accounting
 from kilotune.memory.survey import whole_layers
 from kilotune.policies import make
-from kilotune.policies.base import PASSES, Observation, Policy
+from kilotune.policies.base import PASSES, Observation, Policy, Redraw
 from kilotune.policies.fit import Selector
 from kilotune.policies.oracles import Oracle
 from kilotune.policies.ranking import Ranking
@@ -44,6 +44,11 @@ def selector_of(graph: Graph, recipe: Recipe, accounting: Accounting) -> Selecto
     return Selector.fit(graph, policy, budget, recipe.seed, accounting, ranking, recipe.keep)
 
 
+def redraw_of(policy: Policy, recipe: Recipe) -> Redraw | int:
+    """When a run draws anew: as the policy's paper does it, unless the recipe says otherwise."""
+    return policy.redraw if recipe.redraw == "policy" else recipe.redraw
+
+
 class Selection:
     """The recipe's policy at the size that fits its budget, and the plan it drew last.
 
@@ -52,7 +57,7 @@ class Selection:
 
     def __init__(self, graph: Graph, recipe: Recipe):
         self._selector = selector_of(graph, recipe, accounting_of(recipe))
-        rule = self.policy.redraw if recipe.redraw == "policy" else recipe.redraw
+        rule = redraw_of(self.policy, recipe)
         self._interval = _STEPS_BETWEEN_DRAWS[rule] if isinstance(rule, str) else rule
         self.plan = self._selector.draw()
 
